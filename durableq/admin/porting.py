@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from durableq.admin import sqs_quotas as sqs
 from durableq.admin.source_scan import Call, calls_of
@@ -256,6 +257,7 @@ def _handler_on_sqs(queue: str, handler: Handler) -> Iterator[Finding]:
 #: Options of a send that SQS has nothing for, and the next best thing there.
 _NO_OPTION: Final = {
     "key": "Keep the keys in DynamoDB: the idempotency of Powertools for AWS Lambda does.",
+    "at": "Compute its DelaySeconds within 15 minutes; use EventBridge Scheduler for later ones.",
     "priority": "Use a queue for each priority.",
     "replace_key": "Look up the newest state in the handler instead.",
     "debounce": "Use EventBridge Scheduler.",
@@ -280,14 +282,24 @@ def _call_on_sqs(call: Call) -> Iterator[Finding]:
     for name, advice in _NO_OPTION.items():
         if name in call.options and call.options[name] is not None:
             yield bad("call", f"{call.place}: SQS has no {name}= at a send", advice)
-    delay = call.options.get("delay")
-    if isinstance(delay, int | float) and delay * 1000 > sqs.DELAY_MS.most:
-        what = f"{call.place}: a delay of {delay:g} s; SQS delays at most 15 minutes"
-        yield bad("delay", what, f"Use EventBridge Scheduler. {sqs.DELAY_MS.source}")
+    yield from _delay_on_sqs(call.place, call.options.get("delay"))
     for name in ("group", "deduplication_id"):
         if name in call.options:
             what = f"{call.place}: {name}= needs a FIFO queue"
             yield warn("fifo", what, f"Its name ends in .fifo. {sqs.FIFO}")
+
+
+def _delay_on_sqs(place: str, delay: Any) -> Iterator[Finding]:
+    if isinstance(delay, timedelta):
+        delay = delay.total_seconds()
+    advice = f"Use EventBridge Scheduler for longer ones. {sqs.DELAY_MS.source}"
+    if delay is ...:
+        what = f"{place}: a delay that is computed when it is sent; SQS delays at most 15 minutes"
+        yield warn("delay", what, advice)
+    elif isinstance(delay, int | float) and delay * 1000 > sqs.DELAY_MS.most:
+        yield bad(
+            "delay", f"{place}: a delay of {delay:g} s; SQS delays at most 15 minutes", advice
+        )
 
 
 _POSTGRES: Final[Rules] = _to_postgres

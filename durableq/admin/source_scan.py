@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import ast
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from durableq.client.handlers import Handlers
 
 _SENDS: Final = frozenset({"send", "send_many", "producer"})
+_ARITHMETIC: Final[dict[type[ast.operator], Callable[[Any, Any], Any]]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 class Call(NamedTuple):
@@ -19,7 +27,8 @@ class Call(NamedTuple):
     #: The file and the line.
     place: str
     method: str
-    #: The options that are given by name, with their values where these are constants.
+    #: The options that are given by name, with their values where these are constants, and `...`
+    #: where they are not. Sums and products of numbers and of timedeltas are constants too.
     options: dict[str, Any]
 
     @property
@@ -69,6 +78,27 @@ def _calls(paths: Iterable[Path]) -> Iterator[Call]:
 
 def _constant(node: ast.expr) -> Any:
     try:
-        return ast.literal_eval(node)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return _value(node)
+    except (ValueError, TypeError, KeyError, SyntaxError, ArithmeticError):
         return ...
+    except (MemoryError, RecursionError):
+        return ...
+
+
+def _value(node: ast.expr) -> Any:
+    """Return the value of a constant, of `timedelta(minutes=5)`, or of arithmetic with those.
+
+    Raises:
+        ValueError, TypeError, KeyError, ArithmeticError: it is another expression, or has no value.
+    """
+    match node:
+        case ast.BinOp():
+            left, right = _value(node.left), _value(node.right)
+            for each in (left, right):
+                if not isinstance(each, int | float | timedelta):
+                    raise TypeError
+            return _ARITHMETIC[type(node.op)](left, right)
+        case ast.Call(func=ast.Name(id="timedelta") | ast.Attribute(attr="timedelta")):
+            named = {word.arg or "": _value(word.value) for word in node.keywords}
+            return timedelta(*map(_value, node.args), **named)
+    return ast.literal_eval(node)

@@ -69,6 +69,16 @@ SQS = [
     ({"body": "orders.send(1, key='k')"}, "bad", "call", "SQS has no key= at a send"),
     ({"body": "orders.send(1, priority=1)"}, "bad", "call", "SQS has no priority= at a send"),
     ({"body": "orders.send(1, delay=901)"}, "bad", "delay", "a delay of 901 s"),
+    ({"body": "orders.send(1, delay=16 * 60)"}, "bad", "delay", "a delay of 960 s"),
+    ({"body": "orders.send(1, delay=timedelta(minutes=16))"}, "bad", "delay", "a delay of 960 s"),
+    ({"body": "orders.send(1, delay=dt.timedelta(0, 901))"}, "bad", "delay", "a delay of 901 s"),
+    ({"body": "orders.send(1, delay=8 * timedelta(hours=1))"}, "bad", "delay", "of 28800 s"),
+    ({"body": "orders.send(1, delay=wait)"}, "warn", "delay", "computed when it is sent"),
+    ({"body": "orders.send(1, delay=timedelta(hours=n))"}, "warn", "delay", "computed when it"),
+    ({"body": "orders.send(1, delay=1 / 0)"}, "warn", "delay", "computed when it is sent"),
+    ({"body": "orders.send(1, delay=2 ** 9)"}, "warn", "delay", "computed when it is sent"),
+    ({"body": "orders.send(1, delay=timedelta(**n))"}, "warn", "delay", "computed when it is sent"),
+    ({"body": "orders.send(1, at=noon)"}, "bad", "call", "SQS has no at= at a send"),
     ({"body": "orders.send(1, group='g')"}, "warn", "fifo", "group= needs a FIFO queue"),
 ]
 
@@ -92,6 +102,9 @@ def test_each_difference_to_sqs_is_found(
         },
         {"options": "batch=10"},
         {"body": "orders.send(1, delay=900, attributes={'a': '1'})"},
+        {"body": "orders.send(1, delay=timedelta(minutes=15), at=None)"},
+        {"body": "orders.send(1, delay=None)"},
+        {"body": "orders.send(1, delay=15 * 60)"},
     ],
 )
 def test_an_application_within_the_limits_of_sqs_has_no_findings(
