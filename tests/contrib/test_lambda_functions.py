@@ -259,6 +259,16 @@ def test_an_answer_that_is_no_json_fails_the_batch_also_without_reports(
     assert sorted(dead(dq)) == ids
 
 
+def test_a_function_is_fed_from_postgresql(postgres_url: str, tmp_path: Path) -> None:
+    with DurableQ(postgres_url) as dq:
+        good, bad = dq.queue("orders", max_receives=1).send_many(["good", "bad"])
+        worked = work(tmp_path, RECORDING, "--report-batch-item-failures", "--db", postgres_url)
+        assert worked.code == 0, worked.err
+        assert dead(dq) == [bad]
+        [[event, *_]] = invocations(tmp_path)
+        assert [one["messageId"] for one in event["Records"]] == [good, bad]
+
+
 POWERTOOLS = """
 import json
 from aws_lambda_powertools.utilities.batch import (

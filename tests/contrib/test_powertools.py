@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aws_lambda_powertools.utilities.idempotency import (
     IdempotencyConfig,
@@ -27,9 +31,10 @@ from durableq.contrib.powertools import PersistenceLayer
 from durableq.store.core import Capability
 from durableq.store.once import Once
 from tests.contrib.lambdas import Context
-from tests.support import new_file, wait_for
+from tests.support import new_file, scaled, wait_for
 
 Function = Callable[[Any, Any], Any]
+ROOT = Path(__file__).parents[2]
 EVENT = {"order": 7, "total": 12}
 
 
@@ -206,6 +211,45 @@ class TestFence:
     def test_one_that_only_ran_late_completes_its_record(self, layer: PersistenceLayer) -> None:
         function = made(layer, Body())
         assert function(EVENT, Context(0)) == function(EVENT, Context())
+
+
+FROZEN = """
+import os, signal, sys
+from aws_lambda_powertools.utilities.idempotency import idempotent
+from aws_lambda_powertools.utilities.idempotency.exceptions import IdempotencyPersistenceLayerError
+from durableq import DurableQ
+from durableq.contrib.powertools import PersistenceLayer
+from tests.contrib.lambdas import Context
+
+@idempotent(persistence_store=PersistenceLayer(DurableQ(sys.argv[1])), key_prefix="shop")
+def function(event, context):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    return "frozen"
+
+try:
+    function({"order": 7, "total": 12}, Context(1))
+except IdempotencyPersistenceLayerError as error:
+    print(type(error.__cause__).__name__)
+"""
+
+
+def test_a_process_that_was_frozen_past_its_time_completes_nothing(
+    dq: DurableQ, layer: PersistenceLayer
+) -> None:
+    @idempotent(persistence_store=layer, key_prefix="shop")
+    def function(event: Any, context: Any) -> str:
+        return "second"
+
+    call: Any = function
+    _ = dq.store
+    command = [sys.executable, "-c", FROZEN, dq.url]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as frozen:
+        stopped = psutil.Process(frozen.pid)
+        wait_for(lambda: stopped.status() == psutil.STATUS_STOPPED, seconds=30, what="its stop")
+        take_over(lambda: call(EVENT, Context()))
+        frozen.send_signal(signal.SIGCONT)
+        assert frozen.communicate(timeout=scaled(30))[0] == "Conflict\n"
+    assert call(EVENT, Context()) == "second"
 
 
 def test_another_payload_under_a_key_is_refused(layer: PersistenceLayer) -> None:
