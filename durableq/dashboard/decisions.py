@@ -12,10 +12,11 @@ from durableq.dashboard.errors import Refusal, refusal_of
 from durableq.dashboard.letters import UNCHANGED, escaped, seen, wanted
 from durableq.dashboard.visit import Done, Visit
 from durableq.model import codec
+from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Decision, Discard, Hold, Release, Requeue, Retry
 from durableq.model.errors import DurableQError, InvalidBody
 from durableq.model.message import DeadLetter
-from durableq.model.text import visible
+from durableq.model.text import shown, visible
 from durableq.store.core import Capability
 
 
@@ -109,10 +110,15 @@ def _decide(visit: Visit, decision: Decision | Release, done: str) -> Done:
     """Apply a decision to the selected dead letters, or begin a redrive task for all that match.
 
     Raises:
-        Refusal: none is selected, or the decision cannot be made about all at once.
+        Refusal: none is selected, the decision cannot be made about all at once, or there is no
+            such scope or reason.
     """
-    if visit.form.get("scope") == "all":
-        return _decide_all(visit, decision)
+    match = wanted(visit.form.get)  # refused before anything is decided
+    scope = visit.form.get("scope", "selected")
+    if scope == "all":
+        return _decide_all(visit, decision, match)
+    if scope != "selected":
+        raise Refusal(400, f"There is no scope {shown(scope)}. {UNCHANGED}", "Say selected or all.")
     found = [_dead_letter(visit, one) for one in dict.fromkeys(visit.ids)]
     if not found:
         raise Refusal(400, "No dead letter is selected.", "Go back, and select some.")
@@ -138,14 +144,14 @@ def _apply(visit: Visit, letters: list[DeadLetter], decision: Decision | Release
     return decided
 
 
-def _decide_all(visit: Visit, decision: Decision | Release) -> Done:
+def _decide_all(visit: Visit, decision: Decision | Release, match: DeadLetterFilter) -> Done:
     if not isinstance(decision, Requeue | Discard):
         word = "held" if isinstance(decision, Hold) else "released"
         what = f"All that match cannot be {word} at once."
         raise Refusal(400, what, "Select them, page by page.")
     rate = visit.number("rate") if isinstance(decision, Requeue) else None
     task = visit.store.require(Capability.REDRIVE).start_redrive(
-        wanted(visit.form.get), decision, actor=visit.actor, rate=rate
+        match, decision, actor=visit.actor, rate=rate
     )
     redrives.carry_out(visit.dq, task)
     return Done("/dead-letters", f"Redrive task {task.id} decides about {task.total:,} letters.")

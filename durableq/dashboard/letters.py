@@ -30,7 +30,8 @@ def wanted(value: Callable[[str], str | None]) -> DeadLetterFilter:
     """
     reason = value("reason")
     if reason and reason not in set(Reason):  # without it all would match
-        raise Refusal(400, f"There is no reason {shown(reason)}. {UNCHANGED}")
+        known = f"The reasons are {', '.join(Reason)}."
+        raise Refusal(400, f"There is no reason {shown(reason)}. {UNCHANGED}", known)
     return DeadLetterFilter(
         queue=value("queue") or None,
         reason=Reason(reason) if reason else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -57,6 +57,26 @@ class Visit:
         """Return a value of the address after the `?`; an empty text if it is not there."""
         return self.request.query_params.get(name, "")
 
+    def one_of(self, name: str, known: Iterable[str]) -> str:
+        """Return a value of the address that is one of several; empty if it is not there.
+
+        Raises:
+            Refusal: it is another one. To leave it out would show more than was asked for.
+        """
+        text, words = self.query(name), list(known)
+        if text and text not in words:
+            what = f"There is no {name} {shown(text)} for this page."
+            raise Refusal(400, what, f"Leave it out, or write {' or '.join(words)}.")
+        return text
+
+    def is_asked(self, name: str) -> bool:
+        """Return whether the address has a name with 1.
+
+        Raises:
+            Refusal: it has another value.
+        """
+        return bool(self.one_of(name, ["1"]))
+
     def key(self, name: str = "key") -> str:
         """Return a key in the address: a field of a form would change ends of lines in it.
 
@@ -80,7 +100,8 @@ class Visit:
             number = least - 1
         if number is not None and not least <= number < float("inf"):
             label = name.replace("_", " ")
-            raise Refusal(400, f"{label.capitalize()} is a number, got {shown(text)}.")
+            what = f"{label.capitalize()} is a finite number of at least {least:g}"
+            raise Refusal(400, f"{what}, got {shown(text)}.")
         return number
 
 

@@ -77,6 +77,8 @@ def test_a_wrong_delay_is_a_sentence(dq: DurableQ, client: Client, delay: str) -
     one = dq.queue("orders").send({"n": 1})
     page = client.act(f"/messages/{one}/reschedule", delay=delay)
     assert (page.status, "elay is" in page.text) == (400, True)
+    if len(delay) < 10:
+        assert f"Delay is a finite number of at least 0, got '{delay}'." in page.text
 
 
 def test_refused_messages_are_a_sentence(dq: DurableQ, client: Client) -> None:
@@ -110,6 +112,22 @@ def test_the_newest_dead_letters_come_first(
     further = next(link for link in page.values("a", "href") if "after=" in link)
     seen = [one for shown in (page, client.page(further)) for one in shown.values("input", "value")]
     assert [one for one in seen if one in ids] == ids[::-1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"reason": "boredom"}, "There is no reason 'boredom'. Nothing was changed."),
+        ({"scope": "al"}, "There is no scope 'al'. Nothing was changed."),
+    ],
+)
+def test_a_selection_with_an_unknown_filter_is_refused(
+    dq: DurableQ, client: Client, fields: dict[str, str], sentence: str
+) -> None:
+    (one,) = bury(dq)
+    page = client.act("/dead-letters/discard", id=one, **fields)
+    assert (page.status, sentence in page.text) == (400, True)
+    assert message(dq, one) is not None
 
 
 def test_all_that_match_are_redriven(dq: DurableQ, client: Client) -> None:

@@ -87,6 +87,36 @@ def test_a_defect_shows_no_traceback(
     ]
 
 
+@pytest.mark.parametrize(
+    ("address", "sentence", "advice"),
+    [
+        ("/dead-letters?reason=hander_error", "no reason 'hander_error'", "handler_error, "),
+        pytest.param(
+            "/dead-letters?reason=hander_error&all=1",
+            "no reason 'hander_error'",
+            "The reasons are handler_error, ",
+            id="reason",
+        ),
+        ("/dead-letters?all=0", "no all '0' for this page", "Leave it out, or write 1."),
+        ("/queues/orders?state=raedy", "no state 'raedy' for this page", "or write ready or "),
+        ("/queues/orders?by=body&text=x", "no by 'body' for this page", "text or key or id"),
+        ("/queues/orders?text=x", "The search does not say by what.", "by=text or by=key or by=id"),
+        ("/health?check=no", "no check 'no' for this page", "Leave it out, or write 1."),
+        ("/health?audit=0", "no audit '0' for this page", "Leave it out, or write 1."),
+        ("/dead-letters?queue=odrers", "There is no queue 'odrers'", ""),
+        ("/keys?queue=odrers", "There is no queue 'odrers'", ""),
+        ("/keys?queue=odrers&key=k", "There is no queue 'odrers'", ""),
+    ],
+)
+def test_an_unknown_value_in_an_address_is_refused(
+    client: Client, address: str, sentence: str, advice: str
+) -> None:
+    page = client.page(address)
+    assert page.status in {400, 404}, page.text
+    assert sentence in page.text
+    assert advice in page.text
+
+
 def test_messages_are_listed_newest_first_and_searched(dq: DurableQ, client: Client) -> None:
     ids = dq.queue("orders").send_many([{"n": n} for n in range(60)])
     one = dq.queue("orders").send({"name": "Ada"}, key="the key", delay=60)

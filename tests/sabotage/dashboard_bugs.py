@@ -112,6 +112,22 @@ def show_what_acts_on_a_screen_again() -> None:
     module.escaped = module.visible = lambda text: text
 
 
+def let_an_unknown_reason_match_all() -> None:
+    """A page about one reason, misspelt, has a form that acts on every dead letter."""
+    from durableq.dashboard import letters
+    from durableq.model.message import Reason
+
+    module: Any = letters
+    wanted = module.wanted
+
+    def known(value: Any) -> Any:
+        return wanted(
+            lambda name: value(name) if name != "reason" or value(name) in set(Reason) else None
+        )
+
+    module.wanted = known
+
+
 def open_a_reader_for_writing() -> None:
     from durableq.client import reader
 
@@ -227,6 +243,7 @@ BUGS = (
     edit_a_body_with_hidden_fields,
     send_an_edited_text_that_is_no_json,
     show_what_acts_on_a_screen_again,
+    let_an_unknown_reason_match_all,
     open_a_reader_for_writing,
     let_a_reader_write_on_the_server,
     act_without_a_name,
@@ -269,6 +286,10 @@ SEEN_BY = (
     (
         "show_what_acts_on_a_screen_again",
         _DECISIONS + "test_a_refused_text_is_shown_again_to_be_mended",
+    ),
+    (
+        "let_an_unknown_reason_match_all",
+        "tests/dashboard/test_pages.py::test_an_unknown_value_in_an_address_is_refused[reason]",
     ),
     ("open_a_reader_for_writing", _READ_ONLY + "test_the_database_refuses_a_write[sqlite]"),
     (

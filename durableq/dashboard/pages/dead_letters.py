@@ -9,7 +9,7 @@ from durableq.dashboard import letters as choice
 from durableq.dashboard.errors import Refusal
 from durableq.dashboard.visit import Visit
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
-from durableq.model.message import DeadLetter, Reason, State
+from durableq.model.message import DeadLetter, State
 from durableq.store.core import Capability
 
 #: Dead letters in a page.
@@ -21,15 +21,17 @@ MAX_GROUPS: Final = 100
 def values(visit: Visit) -> dict[str, Any]:
     """Return the values of the page.
 
-    Without a filter in the address it has the groups; with one the letters too.
+    It has the groups; with `group` or `all` in the address the letters too.
+
+    Raises:
+        Refusal: there is no such reason.
     """
+    wanted = choice.wanted(visit.query)
     queue, fingerprint = visit.query("queue"), visit.query("group")
-    reason = _reason(visit.query("reason"))
     dead_letters = visit.store.require(Capability.DEAD_LETTERS)
     groups = dead_letters.dead_letter_groups(queue or None)
-    shown = [group for group in groups if _is_shown(group, fingerprint, reason)]
-    wanted = DeadLetterFilter(queue or None, reason, None, fingerprint or None)
-    is_chosen = bool(fingerprint or visit.query("all"))
+    shown = [group for group in groups if _is_shown(group, wanted)]
+    is_chosen = visit.is_asked("all") or bool(fingerprint)
     letters = []
     if is_chosen:
         after = visit.query("after") or None
@@ -43,7 +45,7 @@ def values(visit: Visit) -> dict[str, Any]:
         "letters": [(letter, _state(letter)) for letter in letters[:PAGE]],
         "next_address": _next(visit, letters),
         "has_rules": bool(visit.rules.source),
-        "filter": {"queue": queue, "reason": reason or "", "group": fingerprint},
+        "filter": {"queue": queue, "reason": wanted.reason or "", "group": fingerprint},
         "redrives": visit.store.require(Capability.REDRIVE).redrive_tasks()[:10],
     }
 
@@ -62,12 +64,8 @@ def _next(visit: Visit, letters: list[DeadLetter]) -> str:
     return "/dead-letters?" + urlencode(query)
 
 
-def _reason(text: str) -> Reason | None:
-    return next((reason for reason in Reason if reason == text), None)
-
-
-def _is_shown(group: DeadLetterGroup, fingerprint: str, reason: Reason | None) -> bool:
-    return (not fingerprint or group.fingerprint == fingerprint) and reason in {None, group.reason}
+def _is_shown(group: DeadLetterGroup, wanted: DeadLetterFilter) -> bool:
+    return wanted.fingerprint in {None, group.fingerprint} and wanted.reason in {None, group.reason}
 
 
 def _state(letter: DeadLetter) -> str:

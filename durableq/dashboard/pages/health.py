@@ -10,12 +10,16 @@ from durableq.dashboard.visit import Visit
 
 
 def values(visit: Visit) -> dict[str, Any]:
-    """Return the values of the page; with `?audit` also those of an audit.
+    """Return the values of the page; with `?audit=1` also those of an audit.
 
-    A check reads the whole file, so a recent one is shown again, unless `?check` asks for another.
+    A check reads the whole file, so a recent one is shown again, unless `?check=1` asks for a new
+    one.
+
+    Raises:
+        Refusal: the address has another value for one of them.
     """
-    wants_audit = "audit" in visit.request.query_params
-    health = visit.look.check() if visit.query("check") else visit.look.recent()
+    wants_audit = visit.is_asked("audit")
+    health = visit.look.check() if visit.is_asked("check") else visit.look.recent()
     folder = visit.backups.folder
     return {
         "address": visit.look.address,

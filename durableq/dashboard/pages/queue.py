@@ -11,6 +11,7 @@ from durableq.admin import limits
 from durableq.admin.readers import Readers
 from durableq.cli import rendering
 from durableq.dashboard import charts
+from durableq.dashboard.errors import Refusal
 from durableq.dashboard.guard import root_of
 from durableq.dashboard.visit import Visit
 from durableq.model.info import QueueInfo, Search
@@ -19,11 +20,22 @@ from durableq.store.core import Capability
 
 #: Messages in a page.
 PAGE: Final = 50
+SEARCHES: Final = ("text", "key", "id")
+STATES: Final = [state.label for state in State]
 
 
 def values(visit: Visit) -> dict[str, Any] | Response:
-    """Return the values of the page; a search for an id leads to the message."""
-    by, text = visit.query("by"), visit.query("text")
+    """Return the values of the page; a search for an id leads to the message.
+
+    Raises:
+        Refusal: there is no such state, or no such search.
+    """
+    by, text = visit.one_of("by", SEARCHES), visit.query("text")
+    if text and not by:
+        raise Refusal(
+            400, "The search does not say by what.", f"Write by={' or by='.join(SEARCHES)}."
+        )
+    label = visit.one_of("state", STATES)
     if by == "id" and text:
         return RedirectResponse(f"{root_of(visit.request)}/messages/{quote(text.strip(), safe='')}")
     inspect = visit.store.require(Capability.INSPECT)
@@ -31,7 +43,7 @@ def values(visit: Visit) -> dict[str, Any] | Response:
     dead = inspect.queue(info.dead_letter_queue) if info.dead_letter_queue else None
     readers = Readers(visit.store.require(Capability.FLEET).workers())
     neglect = readers.neglect(info)
-    wanted = _wanted(visit.query("state"), by, text)
+    wanted = _wanted(label, by, text)
     page = inspect.search(info.name, PAGE, wanted, visit.query("before") or None)
     now_ms = rendering.now_ms()
     samples = inspect.samples(info.name, now_ms - charts.DAY_MS)
@@ -40,8 +52,8 @@ def values(visit: Visit) -> dict[str, Any] | Response:
         "messages": page.messages,
         "next_address": _next(visit, page.looked_to),
         "hides": visit.redaction.is_on,
-        "searched": {"by": by, "text": text, "state": visit.query("state")},
-        "states": [state.label for state in State],
+        "searched": {"by": by, "text": text, "state": label},
+        "states": STATES,
         "queue": info,
         "numbers": _numbers(info, dead),
         "neglect": f"{neglect[:1].upper()}{neglect[1:]}",
