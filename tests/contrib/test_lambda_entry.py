@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 
 from durableq import AppError, Batch, Delivery, DurableQ, InvalidInput, Reject, Unsupported
 from durableq.contrib.awslambda import entry
+from durableq.contrib.pytest import fresh
 from tests.contrib.lambdas import Context, event, failed, record
 
 
@@ -81,6 +83,56 @@ def test_of_a_fifo_queue_nothing_behind_a_groups_first_failure_is_handled(dq: Du
     batch = [record(f"{group}{n}", "1", group) for n in (1, 2, 3) for group in "ab"]
     assert failed(entry(dq, "orders")(event(*batch), None)) == ["a2", "a3"]
     assert called == ["a1", "b1", "a2", "b2", "b3"]
+
+
+def test_a_batch_has_nothing_behind_a_message_of_its_group_that_cannot_be_read(
+    dq: DurableQ,
+) -> None:
+    called: list[str] = []
+
+    @dq.handler("orders", batch=10)
+    def handle(batch: Batch) -> None:
+        called.extend(batch.ids)
+
+    given = [record(f"{group}{n}", "1", group) for n in (1, 2, 3) for group in "ab"]
+    given[2]["messageAttributes"] = {"size": {"stringValue": "big", "dataType": "Number"}}
+    assert failed(entry(dq, "orders")(event(*given), None)) == ["a2", "a3"]
+    assert called == ["a1", "b1", "b2", "b3"]
+
+
+def test_an_error_of_a_validator_fails_its_message_alone(dq: DurableQ) -> None:
+    class Order(pydantic.BaseModel):
+        number: int
+
+        @pydantic.field_validator("number")
+        @classmethod
+        def check(cls, value: int) -> int:
+            if value == 1:
+                raise ConnectionError("the catalogue is down")
+            return value
+
+    seen: list[Any] = []
+
+    def handle(order: Any) -> None:
+        seen.append(order.number)
+
+    handle.__annotations__["order"] = Order
+    dq.handler("orders")(handle)
+    given = event(record("m1", '{"number": 1}'), record("m2", '{"number": 2}'))
+    assert failed(entry(dq, "orders")(given, None)) == ["m1"]
+    assert seen == [2]
+
+
+@pytest.mark.parametrize("store", ["memory", "file"])
+def test_an_entry_with_keys_is_tested_on_a_fresh_store(store: Any) -> None:
+    dq = DurableQ("postgresql://nowhere/orders")
+    calls: list[str] = []
+    dq.handler("orders")(lambda message: calls.append(message.id))
+    function = entry(dq, "orders", key="messageId")
+    with fresh(dq, store=store):
+        for _ in range(2):
+            assert failed(function(event(record("m1", "1"), record("m2", "2")), Context())) == []
+    assert calls == ["m1", "m2"]
 
 
 def test_groups_of_a_standard_queue_have_no_order(dq: DurableQ) -> None:

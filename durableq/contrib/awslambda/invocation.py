@@ -43,8 +43,8 @@ _NAMED: Final = Failure(
     Reason.HANDLER_ERROR, "", f"the batch handler named it in its {FAILURES} answer"
 )
 _NO_FILE: Final = (
-    "An environment of AWS Lambda has a disk of its own, so other environments do not see the "
-    "SQLite file {url!r}: {what} would be remembered in one of them only. Use PostgreSQL "
+    "An environment of AWS Lambda has a disk and a memory of its own, so other environments do not "
+    "see {url!r}: {what} would be remembered in one of them only. Use PostgreSQL "
     "(DurableQ('postgresql://...')), or Powertools with a layer of its own."
 )
 
@@ -183,16 +183,21 @@ class _Entry:
     def _handle(self, records: Sequence[Record], context: Any) -> dict[str, Failure]:
         """Call the handler; return the failure of each message that failed."""
         deliveries, failures = list[SQSDelivery](), dict[str, Failure]()
+        stopped = set[str]()
         for record in records:
-            if failures and self._handler.by_group:
-                failures[record[MESSAGE_ID]] = _BEHIND
+            message_id = record[MESSAGE_ID]
+            if (failures and self._handler.by_group) or _is_behind(record, stopped):
+                failures[message_id] = _BEHIND
                 continue
             try:
                 deliveries.append(self._delivery(record))
             except InvalidInput as error:
-                failures[record[MESSAGE_ID]] = Failure(
-                    Reason.UNDECODABLE, type(error).__name__, str(error)
-                )
+                name = type(error).__name__
+                failures[message_id] = Failure(Reason.UNDECODABLE, name, str(error))
+            except Exception as error:  # noqa: BLE001 - of a validator: as of the handler
+                failures[message_id] = failure_of(error)
+            if message_id in failures and is_ordered(record):
+                stopped.add(group_of(record) or "")
         if self._handler.batch is None:
             for delivery in deliveries:
                 if (failure := self._one(delivery, context)) is not None:

@@ -192,6 +192,11 @@ class _RecordedBlock:
         self._sends.append((queue, ids, drafts))
         return ids
 
+    def once_store(self, key: str, token: bytes, value: str, *, ttl_ms: int) -> bool:
+        """Store a value, if this commits."""
+        crashes.check_alive()
+        return self._opened.once_store(key, token, value, ttl_ms=ttl_ms)
+
     def settle(
         self,
         completions: Sequence[Completion],
