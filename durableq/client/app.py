@@ -91,6 +91,11 @@ class DurableQ(Handlers, Values):
         """The settings that the application has declared, as they are stored, by queue."""
         return self._declared
 
+    @property
+    def clock(self) -> Clock | None:
+        """Source of the time; None: the system's."""
+        return self._clock
+
     def use(self, url: str | os.PathLike[str]) -> None:
         """Use another file than the one given at first; before anything was opened.
 
@@ -129,14 +134,18 @@ class DurableQ(Handlers, Values):
             return self.opened
 
     @contextmanager
-    def override(self, url: str, opener: Callable[[], Store]) -> Iterator[None]:
+    def override(
+        self, url: str, opener: Callable[[], Store], *, clock: Clock | None = None
+    ) -> Iterator[None]:
         """Use another store inside the block, and forget at its end what was declared in it.
 
-        For tests; see `durableq.contrib.pytest.fresh`.
+        For tests; see `durableq.contrib.pytest.fresh`. Second openings are closed at its start, so
+        that they open the other store too.
 
         Args:
             url: the name of the store.
             opener: opens it, at the first use and after each `close`.
+            clock: its source of the time; None: the system's.
 
         Raises:
             Conflict: the application has opened its own store already, or another one like this.
@@ -150,15 +159,17 @@ class DurableQ(Handlers, Values):
                 "that sends or receives while it is imported (do that under "
                 '`if __name__ == "__main__":`), or an earlier test. dq.close() ends that use.'
             )
-        before, declared = self._url, {name: dict(of) for name, of in self._declared.items()}
+        before = self._url, self._clock
+        declared = {name: dict(of) for name, of in self._declared.items()}
         handlers, policies = dict(self.handlers), dict(self.policies)
         seconds = len(self.seconds)
-        self._url, self._opener = url, opener
+        self._url, self._clock, self._opener = url, clock, opener
         try:
+            self._close_seconds()
             yield
         finally:
             self.close()
-            self._url, self._opener = before, None
+            (self._url, self._clock), self._opener = before, None
             self._declared, self.handlers, self.policies = declared, handlers, policies
             del self.seconds[seconds:]
 
@@ -172,7 +183,7 @@ class DurableQ(Handlers, Values):
             return self._opener()
         try:
             read_only = self._is_reader
-            return open_store(self.url, clock=self._clock, rng=self._rng, read_only=read_only)
+            return open_store(self.url, clock=self.clock, rng=self._rng, read_only=read_only)
         except InvalidInput as error:
             if self._url is None and os.environ.get(URL_VARIABLE):
                 error.add_note(f"It stands in the environment's {URL_VARIABLE}.")
@@ -242,12 +253,15 @@ class DurableQ(Handlers, Values):
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
-        for second in self.seconds:
-            second.close()
+        self._close_seconds()
         with self._opening:
             if self.opened is not None:
                 self.opened.close()
                 self.opened = None
+
+    def _close_seconds(self) -> None:
+        for second in self.seconds:
+            second.close()
 
     def __enter__(self) -> DurableQ:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from durableq.client.app import DurableQ
+from durableq.runtime.clock import Clock
 from durableq.store.core import Store
 
 
@@ -28,6 +29,11 @@ class Reader(DurableQ):
     def url(self) -> str:
         """URL of the store of the other application."""
         return self._of.url
+
+    @property
+    def clock(self) -> Clock | None:
+        """Source of the time of the other application."""
+        return self._of.clock
 
     @property
     def store(self) -> Store:

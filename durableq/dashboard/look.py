@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,7 +36,8 @@ class Health:
     """The findings of a doctor's check."""
 
     findings: list[Finding]
-    #: On the monotonic clock.
+    #: The begin and the end of the check, on the monotonic clock.
+    began: float
     at: float
 
     def number(self, level: str) -> int:
@@ -74,8 +75,9 @@ class Look:
         self._lock = threading.Lock()
         self._samples: deque[Overview] = deque()
         self._health: Health | None = None
+        #: Held by the one thread that checks the health.
+        self._checking = threading.Lock()
         self._sparks: dict[str, tuple[float, Spark | None]] = {}
-        self._is_checking = False
 
     @property
     def address(self) -> str:
@@ -115,36 +117,41 @@ class Look:
 
         None: the first check has not ended.
         """
-        with self._lock:
-            newest = self._health
-            is_old = newest is None or newest.at < time.monotonic() - HEALTH_SECONDS
-            begins = is_old and not self._is_checking
-            self._is_checking |= begins
-        if begins:
-            threading.Thread(target=self._check, name="durableq health", daemon=True).start()
+        newest = self._health
+        is_old = newest is None or not _is_recent(newest)
+        if is_old and not self._checking.locked():
+            threading.Thread(target=self._refresh, name="durableq health", daemon=True).start()
         return newest
 
     def recent(self) -> Health:
-        """Return the newest health if it is not old; otherwise check now."""
-        with self._lock:
-            newest = self._health
-        if newest is None or newest.at < time.monotonic() - HEALTH_SECONDS:
-            return self.check()
-        return newest
+        """Return the newest health if it is not old; otherwise that of a check."""
+        return self._checked(_is_recent)
 
     def check(self) -> Health:
-        """Check the health now, and return it."""
-        found = map(self._redaction.finding, operations.examine(self._dq.url))
-        health = Health(list(found), time.monotonic())
-        with self._lock:
-            self._health = health
-        return health
+        """Return the health of a check that begins now, or of the next one, for all who wait."""
+        asked = time.monotonic()
+        return self._checked(lambda health: health.began >= asked)
 
-    def _check(self) -> None:
+    def _checked(self, is_new: Callable[[Health], bool]) -> Health:
+        """Return the newest health if it is new enough; otherwise check.
+
+        One thread checks at a time, and the others wait: its result may be new enough for them.
+        """
+        if self._health is not None and is_new(self._health):
+            return self._health
+        with self._checking:
+            if self._health is None or not is_new(self._health):
+                began = time.monotonic()
+                found = map(self._redaction.finding, operations.examine(self._dq.url))
+                self._health = Health(list(found), began, time.monotonic())
+            return self._health
+
+    def _refresh(self) -> None:
         try:
-            self.check()
+            self.recent()
         except Exception as error:  # noqa: BLE001 - the page that is open shows no health
             log.warning("The health cannot be checked: %s", describe(error))
-        finally:
-            with self._lock:
-                self._is_checking = False
+
+
+def _is_recent(health: Health) -> bool:
+    return health.at >= time.monotonic() - HEALTH_SECONDS

@@ -1,12 +1,19 @@
 """The pages show the store, and errors are sentences."""
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import Barrier, BrokenBarrierError
 
 import pytest
 
 from durableq import Busy, DurableQ
+from durableq.dashboard.look import Health, Look
+from durableq.dashboard.redaction import Redaction
+from durableq.model.health import Finding
 from tests.dashboard.client import Client, Page
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 
 def test_the_overview_counts(dq: DurableQ, client: Client) -> None:
@@ -33,6 +40,34 @@ def test_the_health_page_shows_a_recent_check_again(
     monkeypatch.setattr("durableq.dashboard.look.HEALTH_SECONDS", 0)
     dq.queue("orders").receive()[0].complete()
     assert nobody not in client.page("/health").text, "an old check is made again"
+
+
+@pytest.mark.parametrize("ask", [Look.recent, Look.check])
+def test_several_who_ask_for_the_health_share_a_check(
+    dq: DurableQ, monkeypatch: pytest.MonkeyPatch, ask: Callable[[Look], Health]
+) -> None:
+    look, all_ask, meeting = Look(dq, Redaction()), Barrier(4), Barrier(2)
+    ran, beside_another = [], []
+
+    def examine(url: str) -> list[Finding]:
+        ran.append(url)
+        with suppress(BrokenBarrierError):  # no other check came
+            meeting.wait(0.2)
+            beside_another.append(url)
+        return []
+
+    def asked(_: int) -> Health:
+        all_ask.wait(scaled(20))
+        look.health()
+        return ask(look)
+
+    monkeypatch.setattr("durableq.admin.operations.examine", examine)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(asked, range(4)))
+    assert beside_another == []
+    assert len(ran) == 1 or ask is Look.check
+    assert look.health() in found
+    assert look.recent() is look.health()
 
 
 def test_the_health_page_audits_on_request(client: Client) -> None:

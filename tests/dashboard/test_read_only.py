@@ -11,11 +11,13 @@ import pytest
 
 from durableq import DatabaseUnusable, DurableQ, Unsupported
 from durableq.client.reader import Reader
+from durableq.contrib.pytest import fresh
 from durableq.engines import open_store
 from durableq.engines.postgres import database
 from durableq.model.drafts import drafts
 from durableq.model.info import WorkerInfo
 from durableq.store.core import Capability
+from durableq.testing import FakeClock
 from tests.dashboard.client import Client
 from tests.dashboard.serving import serving
 from tests.dashboard.test_actions import bury
@@ -115,6 +117,32 @@ def test_a_reader_hears_of_writes(either: DurableQ) -> None:
         queue.send({"n": 1})
         assert wait_for(lambda: watch.wait(scaled(5)), what="the write")
         watch.close()
+
+
+def test_a_reader_has_the_clock_of_its_application(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with DurableQ(new_file(tmp_path / "clock.db"), clock=clock) as dq, Reader(dq) as reader:
+        dq.queue("orders").send(1, delay=60)
+        assert reader.store.ready_in_ms(["orders"]) == 60_000
+        clock.advance(50)
+        assert reader.store.ready_in_ms(["orders"]) == 10_000
+
+
+def test_a_reader_that_was_open_reads_the_fresh_store_of_a_test(tmp_path: Path) -> None:
+    path = new_file(tmp_path / "real.db")
+    with DurableQ(path) as other:
+        other.queue("orders").send_many([1, 2])
+    dq = DurableQ(path)
+    orders = dq.queue("orders")
+    with Reader(dq) as reader:
+        assert reader.store.count_ready("orders", 10).number == 2
+        for store in ("file", "memory"):
+            with fresh(dq, store=store) as clock:
+                orders.send(3, delay=60)
+                clock.advance(50)
+                assert reader.store.count_ready("orders", 10).number == 0
+                assert reader.store.ready_in_ms(["orders"]) == 10_000
+            assert reader.store.count_ready("orders", 10).number == 2
 
 
 def test_a_reader_makes_nothing(tmp_path: Path, postgres_url: str) -> None:

@@ -55,7 +55,11 @@ def fresh(dq: DurableQ, *, store: str = "memory", clock: Clock | None = None) ->
             return open_store(url, clock=clock, rng=lambda: _LONGEST_BACKOFF)
 
         opener = cache(opened) if store == "memory" else opened
-        stack.enter_context(dq.override(url, lambda: cast(Store, RecordingStore(opener(), log))))
+
+        def recorded() -> Store:
+            return cast(Store, RecordingStore(opener(), log))
+
+        stack.enter_context(dq.override(url, recorded, clock=clock))
         yield clock
 
 
