@@ -345,8 +345,8 @@ class Queue:
             wait: seconds to wait for it, woken by the completion.
 
         Raises:
-            NoResult: no message has succeeded under the key, or not in time. A message that died
-                has no result before recovery, or a person, sends it back.
+            NoResult: no message has succeeded under the key, or not in time; at once if its message
+                is dead (`is_dead`), although recovery may send that back.
             InvalidInput: no message can have such a key, or the wait is no time.
         """
         check_key(key)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
-from functools import partial
 from typing import Any, Final
 
 from durableq.model import codec
 from durableq.model.errors import NoResult
-from durableq.model.message import IdempotencyRecord, RecordStatus
+from durableq.model.info import Search
+from durableq.model.message import DeadLetter, IdempotencyRecord, Message, RecordStatus
+from durableq.model.queues import dead_letter_name
+from durableq.model.text import visible
 from durableq.store.core import Capability, Store
 
 #: Pause between two looks: the writes of a busy file are looked at together.
 PAUSE_SECONDS: Final = 0.01
+#: Time between two looks for a dead letter, which take longer than those for the record.
+DEAD_SECONDS: Final = 0.5
+_ERROR_CHARS: Final = 200
 
 
 def result_of(store: Store, queue: str, key: str, seconds: float) -> Any:
@@ -26,22 +31,57 @@ def result_of(store: Store, queue: str, key: str, seconds: float) -> Any:
         seconds: the longest wait.
 
     Raises:
-        NoResult: there was no success in time.
+        NoResult: there was no success in time, or its message is dead.
     """
-    look = partial(store.require(Capability.IDEMPOTENCY).record, queue, key)
-    record = look()
-    if not _is_completed(record) and seconds:
-        deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
+    record, letter = _look(store, queue, key)
+    if record is None and letter is None and seconds:
         with closing(store.watch()) as watch:
-            record = look()  # it may have come before the watch
-            while not _is_completed(record) and (left := deadline - time.monotonic()) > 0:
-                if watch.wait(left):
+            record, letter = _look(store, queue, key)  # it may have come before the watch
+            looked_at = time.monotonic()
+            while record is None and letter is None and (left := deadline - time.monotonic()) > 0:
+                if watch.wait(min(left, DEAD_SECONDS)):
                     time.sleep(min(PAUSE_SECONDS, left))
-                record = look()
-    if record is None or not _is_completed(record):
-        raise NoResult(queue, key, in_progress=record is not None)
+                is_due = time.monotonic() - looked_at >= DEAD_SECONDS
+                record, letter = _look(store, queue, key, dead=is_due)
+                looked_at = time.monotonic() if is_due else looked_at
+    if record is None:
+        raise _no_result(store, queue, key, letter)
     return None if record.result is None else codec.decode(record.result)
 
 
-def _is_completed(record: IdempotencyRecord | None) -> bool:
-    return record is not None and record.status is RecordStatus.COMPLETED
+def _look(
+    store: Store, queue: str, key: str, *, dead: bool = True
+) -> tuple[IdempotencyRecord | None, DeadLetter | None]:
+    """Return the record of a success, or the dead letter if no other message has its key."""
+    record = store.require(Capability.IDEMPOTENCY).record(queue, key)
+    if record is not None:
+        return (record if record.status is RecordStatus.COMPLETED else None), None
+    if not dead or _newest(store, queue, key) is not None:
+        return None, None
+    message = _newest(store, dead_letter_name(queue), key)
+    if message is None:
+        return None, None
+    return None, store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
+
+
+def _newest(store: Store, queue: str, key: str) -> Message | None:
+    found = store.require(Capability.INSPECT).search(queue, 1, Search(key=key)).messages
+    return found[0] if found else None
+
+
+def _no_result(store: Store, queue: str, key: str, letter: DeadLetter | None) -> NoResult:
+    if letter is not None:
+        failure = letter.last_failure
+        told = letter.reason.sentence
+        if failure is not None and failure.error_message:
+            told = ": ".join(filter(None, (failure.error_type, failure.error_message)))
+        told = visible(told, _ERROR_CHARS)
+        fate = f"message {letter.id} is dead ({told}). See `durableq show {letter.id}`."
+        return NoResult(queue, key, fate, letter.id, is_dead=True)
+    message = _newest(store, queue, key)
+    if message is None:
+        fate = "no message has this key, as far as was looked. Is the key right?"
+        return NoResult(queue, key, fate, is_dead=False)
+    fate = f"message {message.id} is {message.state.label.replace('_', ' ')}. Wait longer."
+    return NoResult(queue, key, fate, message.id, is_dead=False)

@@ -88,16 +88,24 @@ class UnknownMessage(NotFound):
 
 
 class NoResult(NotFound):
-    """No message has succeeded under a key, or not within the wait for its result."""
+    """No message has succeeded under a key, or not within the wait for its result.
 
-    def __init__(self, queue: str, key: str, *, in_progress: bool) -> None:
-        now = "its message is in progress" if in_progress else "no handler has its message"
-        super().__init__(
-            f"There is no success under key {shown(key)} in queue {shown(queue)} so far: {now}. "
-            "Wait longer; or see `durableq status`, also for dead letters."
-        )
+    Args:
+        queue: the queue of the key.
+        key: the key.
+        fate: the state of its message, for people.
+        message_id: its id, if there is one.
+        is_dead: whether it is a dead letter.
+    """
+
+    def __init__(
+        self, queue: str, key: str, fate: str, message_id: str | None = None, *, is_dead: bool
+    ) -> None:
+        super().__init__(f"No message has succeeded under key {shown(key)} in {queue}: {fate}")
         self.queue = queue
         self.key = key
+        self.message_id = message_id
+        self.is_dead = is_dead
 
 
 class Conflict(DurableQError):

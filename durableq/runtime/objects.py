@@ -74,13 +74,13 @@ def _reads(kind: Any) -> tuple[Reader, _Errors]:
 
     try:
         return _adapter(kind).validate_json, (ValidationError, UnicodeError)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - of the schema of any class
         first = str(error).partition("\n")[0]
         raise InvalidInput(
             f"{shown(kind)} cannot be the type of a body ({visible(first, _FAULT_CHARS)}). "
             "Annotate with a dataclass, a pydantic model, a TypedDict, a msgspec Struct, or with "
             "Delivery."
-        ) from error
+        ) from None
 
 
 @lru_cache(maxsize=1_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,17 @@ def test_the_table_links_each_section() -> None:
 def test_the_handler_answers_with_the_message_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    run(block("try.py"), run(block("shop.py"), {}))
+    code, here = tmp_path / "code", tmp_path / "here"
+    code.mkdir()
+    here.mkdir()
+    (code / "shop.py").write_text(block("shop.py"))
+    monkeypatch.syspath_prepend(code)
+    monkeypatch.setitem(sys.modules, "shop", None)  # another test's
+    monkeypatch.delitem(sys.modules, "shop")
+    monkeypatch.chdir(here)
+    run(block("try.py"), {})
     assert capsys.readouterr().out == "order 1, receive 1\n"
-    assert list(tmp_path.iterdir()) == []
+    assert list(here.iterdir()) == []
 
 
 def test_the_keyed_handler_charges_once(postgres_url: str) -> None:

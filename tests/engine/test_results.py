@@ -29,14 +29,46 @@ def test_a_result_is_returned_as_the_handler_returned_it(orders: Queue) -> None:
 
 def test_without_a_success_there_is_none_and_the_error_says_how_far_it_is(orders: Queue) -> None:
     orders.send(1, key="a")
-    with pytest.raises(NoResult, match="no handler has its message") as refused:
+    with pytest.raises(NoResult, match=r"message \d+ is ready. Wait longer.") as refused:
         orders.result("a")
     assert (refused.value.queue, refused.value.key) == ("orders", "a")
     orders.receive()
     began = time.monotonic()
-    with pytest.raises(NoResult, match="its message is in progress"):
+    with pytest.raises(NoResult, match=r"is in flight[.] Wait longer[.]"):
         orders.result("a", wait=timedelta(milliseconds=200))
     assert time.monotonic() - began >= 0.2
+    with pytest.raises(NoResult, match="no message has this key"):
+        orders.result("b")
+
+
+def test_a_wait_ends_when_the_message_dies_and_says_why(orders: Queue) -> None:
+    message_id = orders.send(1, key="a")
+    (message,) = orders.receive()
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        with pytest.raises(NoResult) as refused:
+            orders.result("a", wait=scaled(60))
+        caught.append(refused.value)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    message.reject("no such card")
+    waiter.join(scaled(30))
+    (error,) = caught
+    assert isinstance(error, NoResult)
+    assert (error.message_id, error.is_dead) == (message_id, True)
+    assert f"message {message_id} is dead (Reject: no such card)" in str(error)
+
+
+def test_a_later_message_with_the_key_of_a_dead_letter_is_waited_for(orders: Queue) -> None:
+    orders.send(1, key="a")
+    orders.receive()[0].reject("no such card")
+    orders.send(2, key="a")
+    with pytest.raises(NoResult, match=r"is ready[.] Wait longer[.]"):
+        orders.result("a", wait=0.1)
+    orders.receive()[0].complete("done")
+    assert orders.result("a") == "done"
 
 
 def test_a_wait_ends_with_the_completion(dq: DurableQ, orders: Queue) -> None:
