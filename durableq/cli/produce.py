@@ -23,11 +23,13 @@ from durableq.client.app import DurableQ
 from durableq.client.handlers import load
 from durableq.client.producer import Producer
 from durableq.model.arguments import listed
-from durableq.model.errors import Conflict, DurableQError, InvalidInput, NotFound, UnknownQueue
+from durableq.model.drafts import SendOptions, check_expiry
+from durableq.model.errors import DurableQError, InvalidInput, NotFound, UnknownQueue
 from durableq.model.flow.sending import SHED
 from durableq.model.limits import MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft
 from durableq.model.text import visible
+from durableq.model.units import due_ms, to_ms, wall_ms
 from durableq.store.core import Capability, Store
 
 DEMO_QUEUE: Final = "orders"
@@ -200,15 +202,8 @@ class _Sending:
         self.max_body_bytes = store.settings(queue).max_body_bytes
 
     def commit(self, drafts: list[Draft]) -> list[str]:
-        """Store a batch.
-
-        Raises:
-            Conflict: the store refuses it; the line read last is not the cause.
-        """
-        try:
-            ids = self._store.send(self.queue, drafts)
-        except InvalidInput as error:
-            raise Conflict(f"A batch could not be stored: {error}") from error
+        """Store a batch, or a part of it."""
+        ids = self._store.send(self.queue, drafts)
         shed = ids.count(SHED)
         self.sent += len(ids) - shed
         self.shed += shed
@@ -324,11 +319,26 @@ def _run(
 
 def _send(producer: Producer, entry: Entry) -> InvalidInput | None:
     """Give an entry to the producer; return the error of a bad one."""
+    options = entry.options or {}
     try:
-        producer.send(entry.body, **(entry.options or {}))
+        _check_time(options, round(time.time() * 1000))
+        producer.send(entry.body, **options)
     except InvalidInput as bad:
         return bad
     return None
+
+
+def _check_time(options: SendOptions, now_ms: int) -> None:
+    """Check the `at` of a message by the clock of this machine, where its line is still known.
+
+    Raises:
+        InvalidInput: it is too far ahead, or after the end of the message's `expires_in`.
+    """
+    at, expires_in = options.get("at"), options.get("expires_in")
+    if at is not None:
+        delay_ms = max(0, due_ms(0, wall_ms(at), now_ms) - now_ms)
+        if expires_in is not None:
+            check_expiry(delay_ms, to_ms(expires_in, "expires_in"))
 
 
 def _conclude(sending: _Sending, source: _Source) -> None:

@@ -7,11 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import chain
 from types import TracebackType
 from typing import Any, Unpack
 
 from durableq.model import codec
-from durableq.model.errors import InvalidBody, InvalidInput
+from durableq.model.errors import Conflict, InvalidBody, InvalidInput
 from durableq.model.flow.rate import check_rate
 from durableq.model.limits import BODY_CEILING_BYTES, MAX_BODY_BYTES, MAX_SEND_BATCH
 from durableq.model.message import Draft, SendOptions, draft
@@ -26,7 +27,9 @@ class Producer:
     `send` returns a Future of the message's id: it is settled only after the commit, so a result
     means the message is stored. A batch is sent when it is full (by count or bytes), when its
     first message has waited for `linger` seconds, and at the end of the `with` block, also when
-    that ends in an exception. Safe to use from several threads; not to be taken across a fork.
+    that ends in an exception. If the store refuses a batch for one of its messages, whose time is
+    too far ahead for example, the others are stored in smaller commits. Safe to use from several
+    threads; not to be taken across a fork.
 
     Args:
         commit: stores a batch and returns its ids.
@@ -77,6 +80,8 @@ class Producer:
 
         Raises:
             InvalidInput: this message cannot be sent; the others are not affected.
+            Conflict: the store refused an earlier message, whose future has the InvalidInput; this
+                one was not accepted.
             DurableQError: an earlier batch could not be stored; its futures say so too.
         """
         accepted = draft(body, **options)
@@ -103,7 +108,8 @@ class Producer:
         """Commit the waiting messages now.
 
         Raises:
-            DurableQError: it could not be stored; the futures of the batch say so too.
+            Conflict: the store refused a message, whose future has the InvalidInput.
+            DurableQError: they could not be stored; the futures of the batch say so too.
         """
         if not self._is_inherited:
             self._flush()
@@ -113,6 +119,7 @@ class Producer:
         """Commit the waiting messages and accept no more.
 
         Raises:
+            Conflict: the store refused a message, whose future has the InvalidInput.
             DurableQError: a batch could not be stored.
         """
         if self._is_inherited:
@@ -177,18 +184,33 @@ class Producer:
         with self._committing:
             with self._changed:
                 batch, self._pending, self._pending_bytes = self._pending, [], 0
-            if not batch:
-                return
+            if batch:
+                self._store(batch)
+
+    def _store(self, batch: _Pending) -> None:
+        """Commit messages; a part with one that the store refuses is halved until it is alone."""
+        parts = [batch]
+        while parts:
+            part = parts.pop()
             try:
-                ids = self._commit([accepted for accepted, _ in batch])
+                ids = self._commit([accepted for accepted, _ in part])
+            except InvalidInput as error:
+                if len(part) > 1:
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                self._failure = Conflict(f"A message could not be stored: {error}")
+                self._failure.__cause__ = error
+                part[0][1].set_exception(error)
             except BaseException as error:
                 self._failure = error
-                for _, future in batch:
+                for _, future in chain(part, *reversed(parts)):
                     future.set_exception(error)
                 if not isinstance(error, Exception):
                     raise
+                return
             else:
-                for (_, future), message_id in zip(batch, ids, strict=True):
+                for (_, future), message_id in zip(part, ids, strict=True):
                     future.set_result(message_id)
 
     def _raise_failure(self) -> None:

@@ -327,7 +327,7 @@ def test_a_rate_is_kept(run: Run, shop: Shop, tmp_path: Path) -> None:
     assert shop.bodies() == list(range(11))
 
 
-def test_a_batch_that_is_refused_is_not_blamed_on_a_line(
+def test_a_message_that_the_queue_refuses_later_is_not_blamed_on_a_line(
     run: Run, shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue's limit is lowered while the file is read."""
@@ -342,9 +342,9 @@ def test_a_batch_that_is_refused_is_not_blamed_on_a_line(
     monkeypatch.setattr(SQLStore, "send", shrinking)
     sent = run("produce", file, "--queue", "orders", "--batch-size", 10, "--skip-bad")
     assert sent.code == 5
-    assert "A batch could not be stored" in sent.err
-    assert "10 messages were sent before it and stay sent." in sent.err
-    assert len(shop.bodies()) == 10
+    assert "A message could not be stored: Message 1 of this batch" in sent.err
+    assert "11 messages were sent before it and stay sent." in sent.err
+    assert shop.bodies() == [*range(10), 99]
 
 
 def test_without_a_file_the_demo_sends_orders(run: Run, tmp_path: Path) -> None:

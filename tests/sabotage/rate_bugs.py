@@ -1,9 +1,10 @@
-"""Bugs to plant in the rules of rates."""
+"""Bugs to plant in the rules of rates, and in producers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from durableq.cli import produce
 from durableq.client import producer
 from durableq.engines.sql import redrive
 from durableq.model.flow import rate
@@ -49,7 +50,21 @@ def send_without_a_pause() -> None:
     module._wait_for_turn = lambda self: None
 
 
+def fail_a_batch_for_one_of_its_messages() -> None:
+    """A refusal of the store is an error of the whole batch."""
+    module: Any = producer
+    module.InvalidInput = type("Another", (Exception,), {})
+
+
+def read_a_line_without_the_clock() -> None:
+    """Its time is first looked at with its batch."""
+    module: Any = produce
+    module._check_time = lambda *_: None
+
+
 BUGS = (
+    fail_a_batch_for_one_of_its_messages,
+    read_a_line_without_the_clock,
     send_without_a_pause,
     charge_from_the_start_of_a_millisecond,
     round_intervals_down,
@@ -58,6 +73,16 @@ BUGS = (
 )
 _RATE = "tests/unit/test_rate.py::"
 SEEN_BY = (
+    (
+        "fail_a_batch_for_one_of_its_messages",
+        "tests/unit/test_producer.py::"
+        "test_a_message_that_the_store_refuses_does_not_fail_its_batch[memory://]",
+    ),
+    (
+        "read_a_line_without_the_clock",
+        "tests/cli/test_produce_times.py::"
+        "test_a_line_with_a_time_that_is_refused_is_skipped_alone[500-options0-at most 366 days]",
+    ),
     (
         "send_without_a_pause",
         "tests/unit/test_producer.py::test_a_rate_spaces_messages_evenly_and_does_not_catch_up",

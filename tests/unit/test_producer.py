@@ -6,12 +6,13 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from durableq import DurableQ, DurableQError, InvalidBody, InvalidInput, StorageFull
+from durableq import Conflict, DurableQ, InvalidBody, InvalidInput, StorageFull
 from durableq.client.producer import Producer
 from durableq.model.message import Draft
 from tests.engine import plain
@@ -222,6 +223,52 @@ def test_several_threads_may_send(storage: Storage, linger: float | None) -> Non
         assert mine == [f'"{thread}-{n}"' for n in range(each)], "a thread's order was lost"
 
 
+@pytest.mark.parametrize("url", ["memory://", "sqlite", "postgres"])
+def test_a_message_that_the_store_refuses_does_not_fail_its_batch(
+    url: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if url == "sqlite":
+        url = str(tmp_path / "queue.db")
+    elif url == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    now = datetime.now(UTC)
+    with DurableQ(url) as dq:
+        queue = dq.queue("orders", expires_in=86_400)
+        producer = queue.producer(batch_size=8, linger=None)
+        accepted = [
+            producer.send(0),
+            producer.send(1, at=now + timedelta(days=500)),
+            producer.send(2),
+            producer.send(3, at=now + timedelta(hours=1), expires_in=60),
+            producer.send(4, delay=90_000),
+            producer.send(5),
+        ]
+        with pytest.raises(Conflict, match="A message could not be stored: A message "):
+            producer.flush()
+        producer.close()
+        errors = [type(future.exception(0)) for future in accepted]
+        none, refused = type(None), InvalidInput
+        assert errors == [none, refused, none, refused, refused, none]
+        assert [message.body for message in queue.receive(10)] == [0, 2, 5]
+
+
+def test_a_failure_after_a_refusal_settles_all_futures(storage: Storage) -> None:
+    def commit(drafts: list[Draft]) -> list[str]:
+        if any(draft.body == "1" for draft in drafts):
+            raise InvalidInput("not this one")
+        if any(draft.body == "2" for draft in drafts):
+            raise StorageFull("full")
+        return storage.commit(drafts)
+
+    producer = Producer(commit, BODY_LIMIT, linger=None)
+    futures = [producer.send(number) for number in range(6)]
+    with pytest.raises(StorageFull):
+        producer.close()
+    errors = [type(future.exception(0)) for future in futures]
+    assert errors == [type(None), InvalidInput, *[StorageFull] * 4]
+    assert storage.batches == [["0"]]
+
+
 def test_no_batch_is_larger_than_it_may_be_however_many_threads_send(storage: Storage) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -281,8 +328,7 @@ def test_messages_that_wait_at_a_fork_are_sent_by_the_parent_alone(tmp_path: Pat
     assert plain.one(db, COUNT) == 1
 
 
-def test_a_batch_is_one_transaction(tmp_path: Path) -> None:
-    """A batch the file refuses leaves nothing of itself."""
+def test_a_message_over_a_limit_that_was_lowered_is_refused_alone(tmp_path: Path) -> None:
     db = tmp_path / "queue.db"
     with DurableQ(db) as dq:
         orders = dq.queue("orders", max_body_bytes=50)
@@ -290,10 +336,10 @@ def test_a_batch_is_one_transaction(tmp_path: Path) -> None:
         producer.send("small")
         producer.send("x" * 40)
         dq.queue("orders", max_body_bytes=20)  # lowered meanwhile
-        with pytest.raises(DurableQError, match="Message 2 of this batch"):
+        with pytest.raises(Conflict, match="has a body of 42 bytes"):
             producer.close()
-        assert plain.one(db, COUNT) == 0
-        assert orders.info().counters.sent == 0
+        assert plain.one(db, COUNT) == 1
+        assert orders.info().counters.sent == 1
 
 
 def test_a_rate_spaces_messages_evenly_and_does_not_catch_up(storage: Storage) -> None:
