@@ -24,7 +24,17 @@ from durableq.model.dead_letters import (
 )
 from durableq.model.errors import InvalidBody, InvalidInput
 from durableq.model.health import Finding
-from durableq.model.info import ANYTHING, BreakerInfo, GroupInfo, QueueInfo, Search, SearchPage
+from durableq.model.info import (
+    ALL_EVENTS,
+    ANYTHING,
+    BreakerInfo,
+    GroupInfo,
+    HistoryFilter,
+    HistoryPage,
+    QueueInfo,
+    Search,
+    SearchPage,
+)
 from durableq.model.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
 from durableq.model.once import OnceEntry
 from durableq.model.text import is_storable, shown
@@ -34,6 +44,23 @@ from durableq.store.core import Capability, Store
 HIDDEN: Final = "hidden"
 #: The stored form of a body that is hidden whole.
 HIDDEN_BODY: Final = json.dumps(HIDDEN)
+#: JSON in a string of JSON, and so on, this often; what is deeper is hidden.
+MAX_TEXTS: Final = 5
+#: Stands before the object or list of such a string.
+_BEFORE: Final = ' \t\r\n\f\v\ufeff"\\'
+#: The operations of a store that pages may use as they are: they return numbers, states, names,
+#: and notes of persons. RedactedStore refuses what is not here and not its
+#: own: a new read may have the value of a hidden field.
+PASSED: Final = frozenset(
+    {
+        *("capabilities", "scheme", "settings", "storage", "workers", "ended", "samples"),
+        *("count_once", "count_ready", "count_records", "key_counts", "ready_in_ms"),
+        *("mark_before", "mark_since", "recoveries", "redrive_task", "redrive_tasks"),
+        *("get_metadata", "orphans"),  # of breakers of recovery; of an audit
+        *("cancel", "reschedule", "purge", "decide_by_id", "drain", "forget", "once_forget"),
+        *("start_redrive", "set_redrive_rate", "cancel_redrive"),
+    }
+)
 #: The text of an error, in a sentence about it.
 _SAID: Final = re.compile(r"( raised [^\s:]+: ).*", re.DOTALL)
 #: The origin of a decision by recovery, before its own text.
@@ -77,21 +104,24 @@ class Redaction:
         """Return stored attributes, or a stored result, without the values of hidden fields."""
         return None if stored is None else self._json(stored)
 
-    def value(self, value: Any, names: tuple[str, ...] = ()) -> Any:
+    def value(self, value: Any, names: tuple[str, ...] = (), texts: int = 0) -> Any:
         """Return a value of JSON without the values of hidden fields.
 
         Args:
             value: the value under the names.
             names: of the objects around it, from the outermost.
+            texts: the number of strings around it that are JSON.
         """
         if names and self._hides(names):
             return HIDDEN
         if isinstance(value, dict):
             return {
-                name: self.value(inner, (*names, *name.casefold().split(".")))
+                name: self.value(inner, (*names, *name.casefold().split(".")), texts)
                 for name, inner in value.items()
             }
-        return [self.value(inner, names) for inner in value] if isinstance(value, list) else value
+        if isinstance(value, list):
+            return [self.value(inner, names, texts) for inner in value]
+        return self._text(value, names, texts) if isinstance(value, str) else value
 
     def message(self, message: Message) -> Message:
         """Return a message without the values of hidden fields."""
@@ -102,7 +132,11 @@ class Redaction:
         """Return an event without the texts that may quote a hidden value."""
         reason = self.reason(event.reason, event.actor)
         said, trace = (text and HIDDEN for text in (event.error_message, event.traceback))
-        return event._replace(error_message=said, traceback=trace, reason=reason)
+        detail = {
+            name: self.sentence(each) if isinstance(each, str) else each
+            for name, each in event.detail.items()
+        }  # of a breaker: the error that opened it
+        return event._replace(error_message=said, traceback=trace, reason=reason, detail=detail)
 
     def reason(self, reason: str, actor: str) -> str:
         """Return the reason of an event: of one by recovery its origin only."""
@@ -134,8 +168,23 @@ class Redaction:
             value = self.value(codec.decode(stored))
         except (InvalidBody, RecursionError):
             return HIDDEN_BODY
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        return text if is_storable(text) else json.dumps(value, separators=(",", ":"))
+        return _encoded(value)
+
+    def _text(self, text: str, names: tuple[str, ...], texts: int) -> str:
+        """Return a string without the values of hidden fields, if it is an object or a list.
+
+        Envelopes of SNS and SQS have such strings. One that begins so and cannot be read is hidden
+        whole.
+        """
+        if not text.lstrip(_BEFORE).startswith(("{", "[")):
+            return text
+        if texts == MAX_TEXTS:
+            return HIDDEN
+        try:
+            inner = json.loads(text.lstrip("\ufeff"))
+        except (ValueError, RecursionError):
+            return HIDDEN
+        return _encoded(self.value(inner, names, texts + 1))
 
     def _hides(self, names: tuple[str, ...]) -> bool:
         return any(
@@ -149,7 +198,7 @@ class Redaction:
 
 
 class RedactedStore:
-    """A store whose reads have no values of hidden fields. Writes are those of the store.
+    """A store whose reads have no values of hidden fields, and of its other operations PASSED.
 
     Args:
         store: the store.
@@ -161,6 +210,8 @@ class RedactedStore:
         self._redaction = redaction
 
     def __getattr__(self, name: str) -> Any:
+        if name not in PASSED:
+            raise AttributeError(f"Pages have no {name} of a store while fields are hidden.")
         return getattr(self._store, name)
 
     def require(self, capability: Capability) -> RedactedStore:
@@ -188,9 +239,13 @@ class RedactedStore:
         """Return the circuit breaker of a queue."""
         return self._breaker(self._store.breaker(queue))
 
-    def set_breaker(self, queue: str, **options: Any) -> BreakerInfo:
+    def set_breaker(
+        self, queue: str, *, is_open: bool, open_ms: int | None = None, actor: str = ""
+    ) -> BreakerInfo:
         """Open or close the circuit breaker of a queue."""
-        return self._breaker(self._store.set_breaker(queue, **options))
+        return self._breaker(
+            self._store.set_breaker(queue, is_open=is_open, open_ms=open_ms, actor=actor)
+        )
 
     def message(self, message_id: str) -> Message | None:
         """Return one message."""
@@ -217,6 +272,13 @@ class RedactedStore:
             )
         page = self._store.search(queue, limit, wanted, before_id)
         return SearchPage(self._messages(page.messages), page.looked_to)
+
+    def events(
+        self, after: str = "", limit: int = 1000, wanted: HistoryFilter = ALL_EVENTS
+    ) -> HistoryPage:
+        """Return the next events of the histories of all messages."""
+        page: HistoryPage = self._store.events(after, limit, wanted)
+        return page._replace(events=[self._redaction.event(event) for event in page.events])
 
     def group(self, queue: str, name: str, limit: int = 10) -> GroupInfo:
         """Return the active messages of a group, and its dead letters."""
@@ -284,18 +346,19 @@ class RedactedStore:
         return [self._redaction.message(each) for each in found]
 
     def _breaker(self, info: BreakerInfo) -> BreakerInfo:
-        hide = self._redaction.sentence
-        told = tuple(
-            event._replace(detail={**event.detail, "reason": hide(event.detail.get("reason", ""))})
-            for event in info.transitions
-        )
-        return replace(info, reason=hide(info.reason), transitions=told)
+        told = tuple(map(self._redaction.event, info.transitions))
+        return replace(info, reason=self._redaction.sentence(info.reason), transitions=told)
 
     def _record(self, record: IdempotencyRecord) -> IdempotencyRecord:
         return replace(record, result=self._redaction.attributes(record.result))
 
     def _entry(self, entry: OnceEntry) -> OnceEntry:
         return replace(entry, value=self._redaction.attributes(entry.value))
+
+
+def _encoded(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if is_storable(text) else json.dumps(value, separators=(",", ":"))
 
 
 def _compiled(pattern: str) -> tuple[re.Pattern[str], ...]:

@@ -9,10 +9,10 @@ import pytest
 
 from durableq import DurableQ, Hold, InvalidInput
 from durableq.dashboard import dashboard
-from durableq.dashboard.redaction import HIDDEN, RedactedStore, Redaction
+from durableq.dashboard.redaction import HIDDEN, MAX_TEXTS, PASSED, RedactedStore, Redaction
 from durableq.model.dead_letters import DeadLetterGroup, RecoveryDecisions
 from durableq.model.decisions import Release
-from durableq.model.info import BreakerInfo, GroupInfo, QueueInfo, SearchPage
+from durableq.model.info import BreakerInfo, GroupInfo, HistoryPage, QueueInfo, SearchPage
 from durableq.model.message import (
     Completion,
     DeadLetter,
@@ -38,6 +38,7 @@ BODY = {
     "customer": {"name": SECRET, "city": "Paris"},
     "name": "not hidden",
     "a.card": SECRET,
+    "Message": json.dumps({"card": SECRET, "Records": [json.dumps({"CARD": SECRET})]}),
 }
 RULES = """\
 [[rule]]
@@ -192,6 +193,59 @@ def test_a_name_that_is_given_twice_hides_both_values() -> None:
     assert Redaction(["x"]).body('{"é": "\\ud800"}') == '{"\\u00e9":"\\ud800"}'
 
 
+def test_json_in_a_string_is_redacted() -> None:
+    hide = Redaction(["card", "message.pin"])
+    inner = {"card": SECRET, "open": "é", "pin": 7, "list": [{"card": {"n": SECRET}}]}
+    left = {"card": HIDDEN, "open": "é", "pin": HIDDEN, "list": [{"card": HIDDEN}]}
+    for text in (
+        json.dumps(inner),
+        f" \n{json.dumps(inner, indent=2)}",
+        f"\ufeff{json.dumps(inner)}",
+    ):
+        (found,) = hide.value({"Message": text}).values()
+        assert json.loads(found) == left
+    envelope = json.dumps({"Message": json.dumps(inner)})
+    ((found,),) = hide.value([[envelope]])
+    assert json.loads(json.loads(found)["Message"]) == left
+    twice = hide.value(json.dumps(json.dumps({"card": SECRET})))
+    assert json.loads(json.loads(twice)) == {"card": HIDDEN}
+    named_twice = f'{{"a": {{"card": "{SECRET}"}}, "a": 2}}'
+    assert hide.value({"Message": named_twice}) == {"Message": '{"a":2}'}
+    assert hide.attributes(json.dumps({"event": json.dumps({"card": SECRET})})) == (
+        '{"event":"{\\"card\\":\\"hidden\\"}"}'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"card": "{SECRET}"',
+        f'{{"card": "{SECRET}"}}\n{{"card": "{SECRET}"}}',
+        f"{{'card': '{SECRET}'}}",
+        f'"{{\\"card\\": \\"{SECRET}',
+        f'[{"9" * 5000}, {{"card": "{SECRET}"}}]',
+        "[" * 100_000,
+        "[INFO] a line of a log",
+    ],
+    ids=["cut", "lines", "python", "cut in quotes", "number", "deep", "log"],
+)
+def test_a_string_that_begins_as_json_and_is_none_is_hidden_whole(text: str) -> None:
+    assert Redaction(["card"]).value({"a": text}) == {"a": HIDDEN}
+
+
+def test_strings_too_far_inside_each_other_are_hidden_whole() -> None:
+    text = json.dumps({"a": 1})
+    for depth in range(1, MAX_TEXTS + 3):
+        shown = Redaction(["card"]).value(text)
+        assert ("hidden" in shown) == (depth > MAX_TEXTS), depth
+        text = json.dumps({"a": text})
+
+
+@pytest.mark.parametrize("text", ["", "plain", "a {b}", '"quoted"', "7", "null", "\\"])
+def test_another_string_is_shown_as_it_is(text: str) -> None:
+    assert Redaction(["card"]).value({"a": text}) == {"a": text}
+
+
 def test_of_a_reason_of_recovery_only_its_origin_is_left() -> None:
     hide = Redaction(["card"])
     for reason, left in {
@@ -221,11 +275,17 @@ def test_counted_reasons_of_recovery_are_hidden(dq: DurableQ) -> None:
     assert count.reason == "the policy raised ValueError"
 
 
-#: Reads that no page uses: they lease, or settle.
-NOT_FOR_PAGES = {"receive", "together", "lease_dead_letters", "once_get_or_lease"}
+#: Operations that no page uses: they lease, settle, or are for other processes.
+NOT_FOR_PAGES = {
+    *("send", "receive", "extend", "complete", "fail", "settle", "together", "release"),
+    *("watch", "close", "delete_queue", "decide", "lease_dead_letters", "continue_redrive"),
+    *("register", "beat", "unregister", "reclaim", "answer_for", "follow", "attach_result"),
+    *("prune", "maintain", "compare_and_set", "execute", "prepare_transactions", "transaction"),
+    *("once_get_or_lease", "once_store", "once_extend", "once_fail"),
+}
 TEXTS = (
     *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry),
-    *(SearchPage, GroupInfo, QueueInfo, BreakerInfo, Received, RecoveryDecisions),
+    *(SearchPage, HistoryPage, GroupInfo, QueueInfo, BreakerInfo, Received, RecoveryDecisions),
 )
 
 
@@ -236,7 +296,42 @@ def test_every_read_of_a_text_is_redacted() -> None:
         for name, method in inspect.getmembers(protocol, inspect.isfunction):
             returned = str(inspect.signature(method).return_annotation)
             has_text = any(kind.__name__ in returned for kind in TEXTS) or "Answer" in returned
-            is_known = name in vars(RedactedStore) or name in NOT_FOR_PAGES
-            if has_text and not name.startswith("_") and not is_known:
+            ways = [
+                names for names in (vars(RedactedStore), PASSED, NOT_FOR_PAGES) if name in names
+            ]
+            if not name.startswith("_") and (len(ways) != 1 or (has_text and ways == [PASSED])):
                 missing.append(f"{protocol.__name__}.{name}")
     assert missing == []
+
+
+def test_an_operation_that_is_not_known_is_refused(dq: DurableQ) -> None:
+    store: typing.Any = Redaction(["card"]).store(dq.store)
+    assert store.count_ready("orders", 1).number == 0
+    for name in (*NOT_FOR_PAGES, "engine", "_database", "a_later_read"):
+        with pytest.raises(AttributeError, match=f"Pages have no {name} of a store"):
+            getattr(store, name)
+
+
+def test_the_reads_have_the_arguments_of_the_store() -> None:
+    differ = []
+    for protocol in (*(getattr(capabilities, name) for name in capabilities.__all__), Queueing):
+        for name, method in inspect.getmembers(protocol, inspect.isfunction):
+            ours = vars(RedactedStore).get(name)
+            if ours is None or name.startswith("_"):
+                continue
+            wanted = inspect.signature(method).parameters
+            has = inspect.signature(ours).parameters
+            if [(each.name, each.kind, each.default) for each in wanted.values()] != [
+                (each.name, each.kind, each.default) for each in has.values()
+            ]:
+                differ.append(name)
+    assert differ == []
+
+
+def test_events_have_no_text_that_may_quote_a_hidden_value(either: DurableQ) -> None:
+    secrets(either)
+    inspected = either.store.require(Capability.INSPECT)
+    assert SECRET in str(inspected.events())
+    found = Redaction(["card"]).store(either.store).require(Capability.INSPECT).events()
+    assert len(found.events) == len(inspected.events().events)
+    assert SECRET not in str(found)

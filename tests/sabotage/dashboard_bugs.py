@@ -49,6 +49,22 @@ def show_hidden_fields() -> None:
     module.Redaction._hides = lambda *_: False
 
 
+def show_hidden_fields_of_texts() -> None:
+    """The JSON in a string of an envelope is shown."""
+    from durableq.dashboard import redaction
+
+    module: Any = redaction
+    module.Redaction._text = lambda _self, text, *_: text
+
+
+def pass_every_read_of_a_store() -> None:
+    """A read that comes later shows hidden values until someone thinks of it."""
+    from durableq.dashboard import redaction
+
+    module: Any = redaction
+    module.RedactedStore.__getattr__ = lambda self, name: getattr(self._store, name)
+
+
 def quote_errors_beside_hidden_fields() -> None:
     """The text of an error repeats the value that its page hides."""
     from durableq.dashboard import redaction
@@ -236,6 +252,8 @@ def drain_recovery_processes() -> None:
 
 BUGS = (
     show_hidden_fields,
+    show_hidden_fields_of_texts,
+    pass_every_read_of_a_store,
     quote_errors_beside_hidden_fields,
     quote_the_error_that_opened_a_breaker,
     search_hidden_values,
@@ -268,6 +286,11 @@ _READ_ONLY = "tests/dashboard/test_read_only.py::"
 _SCRAPING = "tests/dashboard/test_scraping.py::"
 SEEN_BY = (
     ("show_hidden_fields", _NO_PAGE),
+    ("show_hidden_fields_of_texts", _NO_PAGE),
+    (
+        "pass_every_read_of_a_store",
+        _REDACTION + "test_an_operation_that_is_not_known_is_refused",
+    ),
     ("quote_errors_beside_hidden_fields", _NO_PAGE),
     ("quote_the_error_that_opened_a_breaker", _NO_PAGE),
     ("search_hidden_values", _REDACTION + "test_a_search_does_not_find_hidden_values"),
