@@ -192,10 +192,6 @@ def print_message(
 
 
 def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, str]]:
-    before = rendering.receives_before_death(found, history)
-    receives = str(found.receive_count)
-    if before is not None:
-        receives = f"{before} before it died, {found.receive_count} since"
     optional = {
         "key": found.key,
         "attributes": found.attributes,
@@ -206,6 +202,6 @@ def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, s
     return [
         ("state", rendering.state_words(found)),
         ("sent", rendering.moment_and_age(found.sent_at_ms)),
-        ("receives", receives),
+        ("receives", rendering.receives_words(found, history)),
         *((name, value) for name, value in optional.items() if value is not None),
     ]

@@ -165,6 +165,14 @@ def receives_before_death(message: Message, history: Sequence[HistoryEvent]) -> 
     return count
 
 
+def receives_words(message: Message, history: Sequence[HistoryEvent]) -> str:
+    """Return the number of receives of a message; of a dead letter those before its death too."""
+    before = receives_before_death(message, history)
+    if before is None:
+        return str(message.receive_count)
+    return f"{before} before it died, {message.receive_count} since"
+
+
 def _ended_a_receive(event: HistoryEvent) -> bool:
     conflict = event.event is Event.BURIED and event.reason == Reason.IDEMPOTENCY_CONFLICT
     return conflict or event.event in {Event.FAILED, Event.LEASE_EXPIRED}

@@ -25,6 +25,16 @@ def test_the_overview_counts(dq: DurableQ, client: Client) -> None:
     assert "sqlite 3." in page.text
 
 
+def test_the_receives_of_a_dead_letter_are_those_before_it_died(
+    dq: DurableQ, client: Client
+) -> None:
+    orders = dq.queue("orders")
+    waiting, dead = orders.send({"n": 1}, delay=60), orders.send({"n": 2})
+    orders.receive()[0].reject("no")
+    assert "Receives1 before it died, 0 since" in client.page(f"/messages/{dead}").text
+    assert "Receives0" in client.page(f"/messages/{waiting}").text
+
+
 def test_the_overview_has_the_health(client: Client) -> None:
     assert wait_for(lambda: "being checked" not in client.page("/").text, what="the health")
 

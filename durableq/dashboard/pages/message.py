@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from durableq.dashboard.rules import Answer
 from durableq.dashboard.visit import Visit
 from durableq.model.errors import DurableQError, UnknownMessage
 from durableq.model.limits import MAX_HISTORY
-from durableq.model.message import Message, State
+from durableq.model.message import HistoryEvent, Message, State
 from durableq.store.core import Capability
 
 
@@ -43,7 +44,7 @@ def values(visit: Visit) -> dict[str, Any]:
         "found": found,
         "history": history,
         "explained": explained,
-        "facts": [] if found is None else _facts(found),
+        "facts": [] if found is None else _facts(found, history),
         "traceback": next((event.traceback for event in reversed(history) if event.traceback), ""),
         "tree": None if found is None else body.tree(found.body),
         "beginning": "" if found is None else body.beginning(found.body),
@@ -123,13 +124,13 @@ def _is_waiting(found: Message) -> bool:
     return found.source_queue is None and found.state is not State.IN_FLIGHT
 
 
-def _facts(found: Message) -> list[tuple[str, str]]:
+def _facts(found: Message, history: Sequence[HistoryEvent]) -> list[tuple[str, str]]:
     known = {
         "Key": found.key,
         "Group": found.group,
         "Attributes": found.attributes,
         "Priority": str(found.priority) if found.priority else None,
-        "Receives": str(found.receive_count),
+        "Receives": rendering.receives_words(found, history),
         "Recoveries": str(found.recovery_count) if found.recovery_count else None,
         "Died in": found.source_queue,
     }
