@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from types import FrameType
 
@@ -30,9 +31,14 @@ def listen(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         raise Conflict(
-            f"The dashboard cannot listen at {host} port {port}: {error.strerror}. "
+            f"The dashboard cannot listen at {host} port {port}: {_reason(error)}. "
             "Choose another --port, or 0 for any free one."
         ) from error
+
+
+def _reason(error: OSError) -> str:
+    """Return the system's words: create_server adds the address, which the sentence has."""
+    return os.strerror(error.errno) if error.errno else str(error.strerror or error)
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -46,7 +46,7 @@ def test_a_used_port_is_a_sentence(db: Path, tmp_path: Path) -> None:
         port = used.getsockname()[1]
         refused = process("dashboard", "--db", db, "--port", port, cwd=tmp_path)
     assert refused.code == 5
-    assert f"cannot listen at 127.0.0.1 port {port}: Address already in use" in refused.err
+    assert f"cannot listen at 127.0.0.1 port {port}: Address already in use. Choose" in refused.err
 
 
 def test_a_missing_database_is_not_made(tmp_path: Path) -> None:
