@@ -16,8 +16,11 @@ from typing import Any, Final, NamedTuple, get_args, get_type_hints
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup
 
+from durableq.cli.output import Misuse
 from durableq.cli.screen import BOLD, has_colour
 from durableq.cli.tables import painted
+from durableq.model.arguments import listed
+from durableq.model.text import shown
 
 DOCUMENTATION: Final = "Documentation: README.md and docs/ of the source distribution."
 EXAMPLE: Final = "Example: "
@@ -114,8 +117,22 @@ def _without_pydantic(param: Any) -> Any:
 def _process_value(param: Any, process: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
     is_plain, converted = _converted(param, value)
     if not is_plain:
+        _check_choice(param, value)
         return process(ctx, value)
     return converted if param.callback is None else param.callback(ctx, param, converted)
+
+
+def _check_choice(param: Any, value: Any) -> None:
+    """Refuse a text that is none of the values of an enumeration; typer's sentence names pydantic.
+
+    Raises:
+        Misuse: it is none of them.
+    """
+    kind = param.type_descriptor.annotation
+    if isinstance(value, str) and isinstance(kind, type) and issubclass(kind, Enum):
+        named = param.metavar if isinstance(param, TyperArgument) else param.opts[-1]
+        names = listed([one.value for one in kind])
+        raise Misuse(f"{named} is one of {names}, got {shown(value)}.")
 
 
 def _converted(param: Any, value: Any) -> tuple[bool, Any]:

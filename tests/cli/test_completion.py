@@ -172,6 +172,17 @@ def test_the_script_is_json_too(run: Run) -> None:
     assert document == {"schema": 1, "shell": "zsh", "script": run("completion", "zsh").out}
 
 
+def test_another_shell_is_refused_with_the_names_of_the_three(run: Run) -> None:
+    refused = run("completion", "ksh")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == (
+        "durableq: SHELL is one of bash, zsh and fish, got 'ksh'. "
+        "See `durableq completion --help`.\n"
+    )
+    refused = run("work", "--log-format", "xml")
+    assert "--log-format is one of text and json, got 'xml'. See `durableq work" in refused.err
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     """A search path on which `durableq` is this one."""
