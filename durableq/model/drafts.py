@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypedDict, Unpack
 from durableq.model import codec
 from durableq.model.arguments import check_known
 from durableq.model.codec import Encoded, Json
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import InvalidBody, InvalidInput
 from durableq.model.limits import (
     FOREVER_MS,
     MAX_DELAY_MS,
@@ -278,6 +278,26 @@ def drafts(bodies: Iterable[Json | bytes], **options: Unpack[SendOptions]) -> li
     encode = codec.encode
     rest = (None, None, attributes, delay_ms, priority, flow)
     return [Draft(encode(body), *rest) for body in bodies]
+
+
+def too_large(drafts: Sequence[Draft], number: int, queue: str, most: int) -> InvalidBody:
+    """Return the refusal of a send by the queue's `max_body_bytes`.
+
+    Args:
+        drafts: the messages of the send.
+        number: the one that is too large, from 1.
+        queue: the name of the queue.
+        most: its limit.
+    """
+    size = codec.size(drafts[number - 1].body)
+    what, nothing = "The body has", "Nothing was sent."
+    if len(drafts) > 1:
+        what = f"Message {number} of this batch has a body of"
+        nothing = "Nothing of the batch was sent."
+    return InvalidBody(
+        f"{what} {size} bytes; queue {queue!r} takes at most {most}. {nothing} Store the data "
+        "elsewhere and send a reference, or raise the queue's max_body_bytes."
+    )
 
 
 def check_key(key: str) -> None:

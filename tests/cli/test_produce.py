@@ -342,7 +342,7 @@ def test_a_message_that_the_queue_refuses_later_is_not_blamed_on_a_line(
     monkeypatch.setattr(SQLStore, "send", shrinking)
     sent = run("produce", file, "--queue", "orders", "--batch-size", 10, "--skip-bad")
     assert sent.code == 5
-    assert "A message could not be stored: Message 1 of this batch" in sent.err
+    assert "A message could not be stored: The body has 15 bytes; queue 'orders'" in sent.err
     assert "11 messages were sent before it and stay sent." in sent.err
     assert shop.bodies() == [*range(10), 99]
 

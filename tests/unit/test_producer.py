@@ -336,7 +336,7 @@ def test_a_message_over_a_limit_that_was_lowered_is_refused_alone(tmp_path: Path
         producer.send("small")
         producer.send("x" * 40)
         dq.queue("orders", max_body_bytes=20)  # lowered meanwhile
-        with pytest.raises(Conflict, match="has a body of 42 bytes"):
+        with pytest.raises(Conflict, match="The body has 42 bytes"):
             producer.close()
         assert plain.one(db, COUNT) == 1
         assert orders.info().counters.sent == 1

@@ -15,11 +15,10 @@ from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Lease, Queue, Record, Row
 from durableq.engines.memory.waiting import MemoryWaiting
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow, with_delays
+from durableq.model.drafts import DraftFlow, too_large, with_delays
 from durableq.model.errors import (
     Conflict,
     DurableQError,
-    InvalidBody,
     InvalidInput,
     QueueFull,
     Unsupported,
@@ -146,10 +145,7 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
         for number, draft in enumerate(drafts, 1):
             size, most = codec.size(draft.body), settings.max_body_bytes
             if size > most:
-                raise InvalidBody(
-                    f"Message {number} of this batch has a body of {size} bytes; queue {queue!r} "
-                    f"takes at most {most}. Nothing of the batch was sent."
-                )
+                raise too_large(drafts, number, queue, most)
         moment = self._clock.moment()
         drafts = with_delays(drafts, moment.now_ms + moment.offset_ms)
         numbered = dict(enumerate(drafts, self._last_id + 1))

@@ -14,11 +14,10 @@ from durableq.engines.sql.leaving import come
 from durableq.engines.sql.send_terms import NO_TERMS, RANKED_BY_TIME, WITH_TERMS, send_terms
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow, expires_at_ms, with_delays
+from durableq.model.drafts import DraftFlow, expires_at_ms, too_large, with_delays
 from durableq.model.errors import (
     Conflict,
     DurableQError,
-    InvalidBody,
     InvalidInput,
     QueueFull,
     UnknownQueue,
@@ -190,7 +189,7 @@ def _rows(
         body, key, payload_hash, attributes, delay_ms, priority, _ = draft
         body_bytes = len(body) if body.isascii() else codec.size(body)
         if body_bytes > max_body_bytes:
-            raise _too_large(message_id - last_id, draft, queue, max_body_bytes)
+            raise too_large(drafts, message_id - last_id, queue, max_body_bytes)
         if delay_ms is None:
             delay_ms = queue_delay_ms
         due_ms = now_ms + delay_ms
@@ -234,12 +233,4 @@ def _refused(tx: WriteTransaction, queue: str) -> DurableQError:
     return Conflict(
         f"{queue!r} is a dead-letter queue: only failed messages come there. "
         f"Send to {queue.removesuffix(DEAD_LETTER_SUFFIX)!r}."
-    )
-
-
-def _too_large(number: int, draft: Draft, queue: str, limit: int) -> InvalidBody:
-    return InvalidBody(
-        f"Message {number} of this batch has a body of {codec.size(draft.body)} bytes; queue "
-        f"{queue!r} takes at most {limit}. Nothing of the batch was sent. Store the data elsewhere "
-        "and send a reference, or raise the queue's max_body_bytes."
     )

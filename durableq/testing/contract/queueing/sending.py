@@ -79,8 +79,10 @@ class SendingContract(StoreCase):
     def test_a_body_is_measured_in_bytes(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_body_bytes": 6})
         send(store, "üü")
-        with pytest.raises(InvalidBody):
+        with pytest.raises(InvalidBody, match="The body has 8 bytes; queue 'orders' takes"):
             send(store, "üüü")
+        with pytest.raises(InvalidBody, match="Message 2 of this batch has a body of 8 bytes"):
+            store.send(ORDERS, drafts("üü", "üüü"))
 
     def test_a_batch_over_the_limit_is_refused(self, store: FullStore) -> None:
         with pytest.raises(InvalidInput, match=str(MAX_SEND_BATCH)):
