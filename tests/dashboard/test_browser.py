@@ -147,7 +147,8 @@ def test_pages_that_hide_and_only_read_are_whole(place: Place) -> None:
     path = place.dq.url
     with serving(Path(path), "--read-only", "--redact", "x", "--redact", "a") as (url, _):
         messages = [f"/messages/{one}" for one in (dead, waiting, blob)]
-        for page in (*messages, "/queues/orders", "/dead-letters?all=1", "/queues/orders?text=x"):
+        lists = ("/queues/orders", "/dead-letters?all=1", "/queues/orders?by=text&text=x")
+        for page in (*messages, *lists):
             for width, scheme in ((1280, "light"), (360, "dark")):
                 browser.open(url.rstrip("/") + page, width=width, scheme=scheme)
                 assert browser.run("return window.hacked") is None

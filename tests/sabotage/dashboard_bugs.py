@@ -151,6 +151,14 @@ def open_a_reader_for_writing() -> None:
     module.Reader._is_reader = False
 
 
+def read_the_real_store_in_a_test() -> None:
+    """A reader that was open before `fresh` goes on reading the real store."""
+    from durableq.client import app
+
+    module: Any = app
+    module.DurableQ._close_seconds = lambda _: None
+
+
 def let_a_reader_write_on_the_server() -> None:
     from durableq.engines.postgres import database
 
@@ -263,6 +271,7 @@ BUGS = (
     show_what_acts_on_a_screen_again,
     let_an_unknown_reason_match_all,
     open_a_reader_for_writing,
+    read_the_real_store_in_a_test,
     let_a_reader_write_on_the_server,
     act_without_a_name,
     expire_a_released_dead_letter,
@@ -315,6 +324,10 @@ SEEN_BY = (
         "tests/dashboard/test_pages.py::test_an_unknown_value_in_an_address_is_refused[reason]",
     ),
     ("open_a_reader_for_writing", _READ_ONLY + "test_the_database_refuses_a_write[sqlite]"),
+    (
+        "read_the_real_store_in_a_test",
+        _READ_ONLY + "test_a_reader_that_was_open_reads_the_fresh_store_of_a_test",
+    ),
     (
         "let_a_reader_write_on_the_server",
         _READ_ONLY + "test_the_database_refuses_a_write[postgres]",
