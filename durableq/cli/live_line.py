@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -13,6 +14,8 @@ import typer
 from durableq.cli.screen import moves_cursor
 from durableq.model.text import visible
 
+#: A line that is older is not shown again below others: its numbers may have changed.
+FRESH_SECONDS: Final = 0.2
 _ERASE: Final = "\r\x1b[2K"
 
 
@@ -30,11 +33,15 @@ class LiveLine:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._shown = ""
+        self._shown_at = 0.0
+        #: Called when other lines were written above it, to show it with new numbers.
+        self.renew: Callable[[], None] = lambda: None
 
     def show(self, text: str) -> None:
         """Show a text in place of the last one."""
         with self._lock:
             self._shown = visible(text, typer.get_terminal_size().columns - 1)
+            self._shown_at = time.monotonic()
             self._put(f"{_ERASE}{self._shown}")
 
     @contextmanager
@@ -47,7 +54,14 @@ class LiveLine:
                 yield
             finally:
                 if self._shown:
-                    self._put(self._shown)
+                    self._show_again()
+
+    def _show_again(self) -> None:
+        if time.monotonic() - self._shown_at < FRESH_SECONDS:
+            self._put(self._shown)
+        else:
+            self._shown = ""
+        self.renew()
 
     def end(self) -> None:
         """Take the line away."""

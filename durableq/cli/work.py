@@ -147,7 +147,7 @@ def work(
     threads: int = option("--threads N", _THREADS, 1, min=1, max=256),
     queue: Queues = None,
     command: str | None = option("--exec COMMAND", _EXEC, None),
-    drain: bool = option("--drain", "Stop when no message is left.", False),
+    drain: bool = option("--drain", "Stop when no message is left, delayed ones included.", False),
     *,
     source: EventSource,
     watching: Watching,
@@ -159,8 +159,9 @@ def work(
     least a second later, stops them at once. SIGHUP replaces the workers one by one. A worker that
     dies is replaced, and its messages are ready again at once.
 
-    With --drain the progress is shown, in one line of a terminal, otherwise as a log line every ten
-    seconds; at the end a line counts the messages that completed, failed and died.
+    With --drain the fleet also waits for delayed messages, and for those of paused queues. The
+    progress is shown, in one line of a terminal, otherwise as a log line every ten seconds; at the
+    end a line counts the messages that completed, failed and died.
 
     Exit codes: 0 if all handlers finished, 130 or 143 if some were stopped, 1 if no worker starts.
 
@@ -170,9 +171,9 @@ def work(
     limits.check()
     source.check()
     line = _line(log_format, log_level) if drain else None
-    around = nullcontext if line is None else line.above
+    around = _above(line)
     configure(log_format, "supervisor", sys.stderr if line is None else line, log_level)
-    report = _reporter(log_format, log_level, around, as_json=session.as_json)
+    report = _reporter(log_format, log_level, line, as_json=session.as_json)
 
     def load() -> tuple[WorkerOptions, DurableQ]:
         with _not_longer_than(limits.start_timeout, log_format):
@@ -215,6 +216,11 @@ def _line(log_format: LogFormat, log_level: LogLevel) -> LiveLine | None:
     """Return the line for the progress; None where log lines have it, or it is not wanted."""
     is_wanted = log_format is LogFormat.TEXT and log_level in {LogLevel.DEBUG, LogLevel.INFO}
     return LiveLine() if is_wanted and is_possible() else None
+
+
+def _above(line: LiveLine | None) -> Around:
+    """Return what makes the context for output above the line, if there is one."""
+    return nullcontext if line is None else line.above
 
 
 def _queues(loaded: DurableQ, options: WorkerOptions) -> list[str]:
@@ -319,12 +325,15 @@ def _worker(
 
 
 def _reporter(
-    log_format: LogFormat, log_level: LogLevel, around: Around, *, as_json: bool
+    log_format: LogFormat, log_level: LogLevel, line: LiveLine | None, *, as_json: bool
 ) -> Report:
     """Return the function that prints an event of the fleet, as a log line or as JSON data."""
     shown = [*LogLevel][[*LogLevel].index(log_level) :]
+    around = _above(line)
 
     def report(event: SupervisorEvent, **facts: Any) -> None:
+        if line is not None and event.event == "ended":
+            line.end()  # the next look shows it again, if other workers go on
         with suppress(OSError, DurableQError), around():  # a closed output does not end the fleet
             if as_json:
                 output.json_line(event._asdict() | facts)

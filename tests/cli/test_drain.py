@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from durableq import Busy
-from durableq.cli import drain
+from durableq.cli import drain, live_line, work
 from durableq.cli.drain import Counting
+from durableq.cli.live_line import LiveLine
 from durableq.model.message import Failure, Reason
+from durableq.runtime.logs import LogFormat, LogLevel
 from durableq.supervisor.supervisor import SupervisorEvent
 from tests.cli.console import COMMAND, Shop, environment, forked
 from tests.cli.terminals import Terminal
@@ -105,6 +109,7 @@ class Line:
 
     def __init__(self) -> None:
         self.shown: list[str] = []
+        self.renew: Callable[[], None] = lambda: None
 
     def show(self, text: str) -> None:
         self.shown.append(text)
@@ -113,21 +118,121 @@ class Line:
         self.shown.append("")
 
 
-def test_the_progress_has_the_numbers_done_and_left_the_rate_and_the_time_to_go(shop: Shop) -> None:
-    shop.queue.send_many(range(1_200))
-    counting = Counting(shop.store, ["orders"])
-    progress = drain._Progress(counting, lambda *_, **__: None, None)
-    began_at, _ = progress._looks[0]
-    assert progress.words(counting.tally(), began_at) == "0 done, 1,200 left, 0.0/s"
-    for _ in range(4):
+@pytest.fixture
+def progress(shop: Shop) -> Iterator[drain._Progress]:
+    progress = drain._Progress(Counting(shop.store, ["orders"]), lambda *_, **__: None, None)
+    yield progress
+    progress.close()
+
+
+def words(progress: drain._Progress, now: float) -> str:
+    return progress.words(progress._counting.tally(), now)
+
+
+def complete(shop: Shop, number: int) -> None:
+    for _ in range(number // 10):
         for delivery in shop.queue.receive(10):
             delivery.complete()
-    assert progress.words(counting.tally(), began_at + 8) == (
-        "40 done, 1,160 left, 5.0/s, 3 min to go"
-    )
+
+
+def test_the_progress_has_the_numbers_done_and_left_the_rate_and_the_time_to_go(
+    shop: Shop, progress: drain._Progress
+) -> None:
+    shop.queue.send_many(range(1_200))
+    assert words(progress, 100) == "0 done, 1,200 left"
+    complete(shop, 10)
+    assert words(progress, 160) == "10 done, 1,190 left", "the start is no part of the rate"
+    complete(shop, 20)
+    assert words(progress, 160.2) == "30 done, 1,170 left"
+    assert words(progress, 164) == "30 done, 1,170 left, 5.0/s, 3 min to go"
     shop.queue.send(1, delay=60)
-    assert "1,161 left (1 delayed)" in progress.words(counting.tally(), began_at + 9)
-    progress._done.close()
+    assert words(progress, 164) == "30 done, 1,171 left (1 delayed), 5.0/s, 3 min to go"
+    assert words(progress, 169.5) == "30 done, 1,171 left (1 delayed), 0.0/s", "of 5 seconds"
+
+
+def test_the_progress_says_when_the_first_delayed_message_is_due(
+    shop: Shop, progress: drain._Progress
+) -> None:
+    shop.queue.send_many(range(10))
+    complete(shop, 10)
+    words(progress, 100)
+    shop.queue.send(1, delay=3599)
+    shop.queue.send(2, delay=7000)
+    assert words(progress, 101) == "10 done, 2 left (2 delayed), 0.0/s, next due in 59 min"
+    shop.queue.send_many(range(10))
+    complete(shop, 10)
+    shop.queue.send(3)
+    assert words(progress, 102) == "20 done, 3 left (2 delayed), 5.0/s, 1 s to go"
+
+
+def test_the_progress_names_paused_queues(shop: Shop, progress: drain._Progress) -> None:
+    shop.queue.send_many(range(20))
+    complete(shop, 10)
+    words(progress, 100)
+    shop.store.declare_queue("orders", {"paused": 1})
+    shop.queue.send(1, delay=60)
+    assert words(progress, 101) == "10 done, 11 left (1 delayed), 0.0/s, paused: orders"
+    shop.store.declare_queue("orders", {"paused": 0})
+    assert "paused" not in words(progress, 102)
+
+
+def test_the_line_ends_with_the_last_message(shop: Shop, told: Told) -> None:
+    shop.queue.send(1)
+    line = Line()
+
+    def fleet() -> int:
+        wait_for(lambda: line.shown == ["0 done, 1 left"], what="the progress")
+        shop.queue.receive()[0].complete()
+        wait_for(lambda: line.shown[-1] == "", what="the end of the line")
+        return 0
+
+    assert run(shop, told, line, fleet) == 0
+    assert line.shown[1:] == ["" for _ in line.shown[1:]]
+
+
+def test_a_log_line_above_renews_the_numbers(
+    shop: Shop, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain, "LOOK_SECONDS", 600.0)
+    shop.queue.send_many([1, 2])
+    line = Line()
+
+    def fleet() -> int:
+        wait_for(lambda: line.shown == ["0 done, 2 left"], what="the progress")
+        shop.queue.receive()[0].complete()
+        line.renew()
+        wait_for(lambda: line.shown[1:] == ["1 done, 1 left"], what="new numbers")
+        return 0
+
+    assert run(shop, told, line, fleet) == 0
+
+
+def test_a_line_with_old_numbers_is_not_shown_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, renewals = io.StringIO(), [0]
+    monkeypatch.setattr(sys, "stderr", screen)
+    line = LiveLine()
+    line.renew = lambda: renewals.append(1)
+    monkeypatch.setattr(live_line, "FRESH_SECONDS", 600.0)
+    line.show("1 left")
+    line.write("one\n")
+    assert screen.getvalue().endswith("one\n1 left")
+    monkeypatch.setattr(live_line, "FRESH_SECONDS", 0.0)
+    line.write("two\n")
+    line.write("three\n")
+    assert screen.getvalue().endswith("1 left\r\x1b[2Ktwo\nthree\n")
+    assert sum(renewals) == 2
+
+
+def test_the_end_of_a_worker_takes_the_line_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", screen := io.StringIO())
+    monkeypatch.setattr(live_line, "FRESH_SECONDS", 600.0)
+    line = LiveLine()
+    report = work._reporter(LogFormat.TEXT, LogLevel.INFO, line, as_json=False)
+    line.show("1 left")
+    report(SupervisorEvent("receives", "worker-1 receives"))
+    assert screen.getvalue().endswith("worker-1 receives\n1 left")
+    report(SupervisorEvent("ended", "worker-1 ended: drained"))
+    assert screen.getvalue().endswith("worker-1 ended: drained\n")
 
 
 def test_failures_of_the_time_before_are_not_counted(shop: Shop) -> None:
@@ -164,7 +269,7 @@ def test_without_a_terminal_a_line_comes_from_time_to_time(
 
     assert run(shop, told, None, fleet) == 7
     event, facts = told[0]
-    assert (event.event, event.text, facts) == ("progress", "0 done, 1 left, 0.0/s", {})
+    assert (event.event, event.text, facts) == ("progress", "0 done, 1 left", {})
     event, facts = told[-1]
     assert event.event == "fleet_summary"
     assert event.text.startswith("stopped in ")
@@ -205,11 +310,13 @@ def terminal(shop: Shop, app: str, tmp_path: Path) -> Iterator[Terminal]:
 def test_on_a_terminal_the_progress_is_one_line_below_all_others(
     terminal: Terminal, tmp_path: Path
 ) -> None:
-    wait_for(lambda: terminal.shows("300 done, 1 left"), seconds=60, what="the progress")
-    *above, progress = terminal.screen()
-    assert progress.startswith("300 done, 1 left, ")
-    assert not [line for line in above if " left, " in line]
-    assert sum("handling" in line for line in above) == 301
+    def is_shown() -> bool:
+        *above, progress = terminal.screen()
+        handled = sum("handling" in line for line in above)
+        return handled == 301 and progress.startswith("300 done, 1 left")
+
+    wait_for(is_shown, seconds=60, what="the progress below all output")
+    assert not [line for line in terminal.screen()[:-1] if " left" in line]
     (tmp_path / "wait").unlink()
     assert terminal.end() == 0
     *lines, empty = terminal.screen()
