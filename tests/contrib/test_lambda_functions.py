@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -43,10 +44,13 @@ def handler(event, context):
 
 
 @pytest.fixture
-def dq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DurableQ]:
-    for name in [name for name in os.environ if name.startswith("AWS_") or name == "_HANDLER"]:
-        monkeypatch.delenv(name)  # of an earlier test, too
-    with DurableQ(new_file(tmp_path / "durableq.db")) as dq:
+def dq(tmp_path: Path) -> Iterator[DurableQ]:
+    with (
+        patch.dict(os.environ),  # a test may set those of a function
+        DurableQ(new_file(tmp_path / "durableq.db")) as dq,
+    ):
+        for name in [name for name in os.environ if name.startswith("AWS_") or name == "_HANDLER"]:
+            del os.environ[name]
         dq.queue("orders", max_receives=1, backoff_base=0)
         dq.init()
         yield dq
