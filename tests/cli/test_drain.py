@@ -166,12 +166,13 @@ def test_the_progress_says_when_the_first_delayed_message_is_due(
 
 
 def test_the_progress_names_paused_queues(shop: Shop, progress: drain._Progress) -> None:
-    shop.queue.send_many(range(20))
+    shop.queue.send_many(range(30))
     complete(shop, 10)
     words(progress, 100)
+    complete(shop, 10)
     shop.store.declare_queue("orders", {"paused": 1})
     shop.queue.send(1, delay=60)
-    assert words(progress, 101) == "10 done, 11 left (1 delayed), 0.0/s, paused: orders"
+    assert words(progress, 101) == "20 done, 11 left (1 delayed), 10/s, paused: orders"
     shop.store.declare_queue("orders", {"paused": 0})
     assert "paused" not in words(progress, 102)
 
