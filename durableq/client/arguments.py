@@ -59,6 +59,8 @@ def argument_of(function: Function, *, is_batch: bool) -> Argument:
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     if bare in {inspect.Parameter.empty, Any, object} or isinstance(bare, TypeVar):
         return _PLAIN
+    if {get_origin(one) or one for one in get_args(bare)} == {Delivery, Batch}:
+        return _PLAIN  # `Delivery | Batch`, of a function that serves both
     carrier, other = (Batch, Delivery) if is_batch else (Delivery, Batch)
     origin = get_origin(bare) or bare
     if origin is other or (is_batch and origin not in {Batch, list, Sequence}):

@@ -30,6 +30,7 @@ LARGE = ("message", "history", "idempotency", "deduplication", "once", "sample")
 #: Statements of the audit, and of a copy, that read a whole table: on SQLite too.
 READ_ALL = {
     "END_ONCE_LEASES": {"once"},
+    "COUNT_ONCE": {"once"},  # it ends at its limit
     "MESSAGES_WITHOUT_QUEUE": {"message"},
     "KEYS_WITHOUT_OWNER": {"idempotency"},
     "GROUPS_WITH_OTHER_COUNTS": {"message"},

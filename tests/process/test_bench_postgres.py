@@ -81,7 +81,10 @@ def test_rows_are_measured_and_no_schema_is_left(
     listed = bench("--db", postgres_server, "--list", *words, "--json").stdout.splitlines()
     assert [row["name"] for row in document["rows"]] == [json.loads(row)["name"] for row in listed]
     for row in document["rows"]:
-        assert 0.01 < row["value"]["low"] <= row["value"]["median"] <= row["value"]["high"]
+        value = row["value"]
+        assert value["low"] <= value["median"] <= value["high"]
+        # A handler may begin before the send returns, which has been committed.
+        assert value["high" if "wake-up" in row["name"] else "low"] > 0.01
         assert row["details"]
     assert schemas(postgres_server, ran.pid) == []
 

@@ -82,6 +82,8 @@ class MemoryBase:
         self._in_transaction = False
         self._depth = self._nesting = 0
         self._turns: dict[str, int] = {}
+        #: Messages whose groups are filled later.
+        self._changed: list[Row] | None = None
         self._last_id = self._last_owner_id = 0
 
     @contextmanager
@@ -322,8 +324,24 @@ class MemoryBase:
         if (had, before.priority_aging_ms) != (has, after.priority_aging_ms):
             groups.rank_again(tables, name)
 
+    @contextmanager
+    def _filling_later(self) -> Iterator[None]:
+        """Fill the groups of messages that change in the block when all have changed.
+
+        One of them may die, and hold a group in which another one has left its place.
+        """
+        self._changed = changed = list[Row]()
+        try:
+            yield
+        finally:
+            self._changed = None
+        self._fill_groups(*changed)
+
     def _fill_groups(self, *changed: Row) -> None:
         """Make messages active in the groups of changed messages, and in those that they hold."""
+        if self._changed is not None:
+            self._changed += changed
+            return
         for row in changed:
             for queue in filter(None, (row.queue, row.source_queue)):
                 if row.group is not None and self._queue(queue).settings.group_concurrency:

@@ -203,6 +203,21 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
             return received._replace(more=more)
         granted: Counter[str] = Counter()
         heads = 1 if by_group else limit
+        with self._filling_later():
+            received, is_full = self._admit_each(ready, lease, retries, heads, granted)
+        more = more or is_full
+        if by_group and received.messages:
+            behind = self._following(received.messages[0], lease, limit - 1, granted)
+            received = received._replace(messages=[*received.messages, *behind])
+        self._charge(queue, received.messages)
+        groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
+        return received._replace(more=more)
+
+    def _admit_each(
+        self, ready: list[Row], lease: Lease, retries: int | None, most: int, granted: Counter[str]
+    ) -> tuple[Received, bool]:
+        """Decide about ready messages in order; return the answer, and whether it is full."""
+        received = Received([], [], 0)
         for row in ready:
             is_counted = retries is not None and row.receive_count > 0
             if is_counted and not retries:
@@ -212,15 +227,9 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
                 retries = retries - 1 if is_counted and retries else retries
                 received = self._admit(row, lease, received, granted)
             passed_over = len(received.duplicates) + received.set_aside
-            if len(received.messages) == heads or passed_over == MAX_SET_ASIDE:
-                more = True
-                break
-        if by_group and received.messages:
-            behind = self._following(received.messages[0], lease, limit - 1, granted)
-            received = received._replace(messages=[*received.messages, *behind])
-        self._charge(queue, received.messages)
-        groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
-        return received._replace(more=more)
+            if len(received.messages) == most or passed_over == MAX_SET_ASIDE:
+                return received, True
+        return received, False
 
     def _gathered_in_ms(self, queue: str, lease: Lease, gather: Gather) -> int:
         """Return the time until a batch may be leased; 0: now."""
