@@ -7,10 +7,12 @@ and is combined with all others. Loops that would run forever are cut, as in tes
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -208,7 +210,8 @@ def attempt(
         if line[:2] == ["worker", "drain"]:
             register_this_process()
         capsys.readouterr()
-        code = main(line)
+        with patch.dict(os.environ):  # --lambda sets those of a function
+            code = main(line)
         out, err = capsys.readouterr()
         judge(line, code, out, err, CODES | {WATCHED})
         return Result(code, out, err)
