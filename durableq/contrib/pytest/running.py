@@ -44,7 +44,7 @@ _FOR_THE_TESTER: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ran:
-    """What a run has done: numbers of messages, and the errors of handlers."""
+    """The outcome of a run: numbers of messages, and the errors of handlers."""
 
     completed: int = 0
     #: Failed, to be retried.
