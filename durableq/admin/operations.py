@@ -11,7 +11,13 @@ from durableq.admin.readers import ADVICE, Readers
 from durableq.admin.thresholds import Thresholds
 from durableq.engines import back_up_store as back_up
 from durableq.engines import estimate_upgrade as upgrade_estimate
-from durableq.engines import examine_store, queues_in, registered_workers, restore_store
+from durableq.engines import (
+    examine_store,
+    library_versions,
+    queues_in,
+    registered_workers,
+    restore_store,
+)
 from durableq.model.errors import Conflict
 from durableq.model.health import Copied, Finding, Level, reconcile
 from durableq.model.info import QueueInfo, WorkerInfo
@@ -19,7 +25,7 @@ from durableq.runtime.clock import SystemClock
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, liveness, may_be_alive
 
-__all__ = ["audit", "back_up", "examine", "restore", "upgrade_estimate"]
+__all__ = ["audit", "back_up", "examine", "library_versions", "restore", "upgrade_estimate"]
 
 _SOUND: Final = {("file", Level.OK), ("database", Level.OK)}
 

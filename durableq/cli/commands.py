@@ -148,10 +148,16 @@ class Root(help.Group):
         return [help.Listed(name, each.heading, each.summary) for name, each in ENTRIES.items()]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if not wanted:
+        return
+    if not context.params["as_json"]:
         typer.echo(f"{NAME} {__version__}")
         raise typer.Exit
+    from durableq.cli import version
+
+    output.document(version.facts())
+    raise typer.Exit
 
 
 def _root(
@@ -161,11 +167,10 @@ def _root(
     as_json: Json = False,
     version: bool = help.option(
         "--version",
-        "Print the version and exit.",
+        "Print the version and exit; with --json also those of Python and the libraries.",
         False,
         help.GENERAL,
         callback=_print_version,
-        is_eager=True,
     ),
 ) -> None:
     """Message queue, dead-letter queue and idempotency store in one SQLite file, or in PostgreSQL.

@@ -53,7 +53,8 @@ OwnDb = Annotated[
 NewDb = Annotated[
     str | None, option("--db DATABASE", DATABASE, section=GENERAL, show_default="a temporary file")
 ]
-Json = Annotated[bool, option("--json", "Print JSON.", section=GENERAL)]
+# Eager: the callback of --version looks at it.
+Json = Annotated[bool, option("--json", "Print JSON.", section=GENERAL, is_eager=True)]
 App = Annotated[
     str | None,
     option(

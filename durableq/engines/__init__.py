@@ -332,6 +332,20 @@ def file_of(url: str) -> Path | None:
     return parse_url(url)[0]
 
 
+def library_versions() -> dict[str, str | None]:
+    """Return the versions of the libraries behind the engines; None for one that is not there."""
+    from durableq.engines.sqlite.driver import driver as sqlite
+
+    try:
+        from durableq.engines.postgres.driver import driver as postgres
+    except Unsupported:
+        psycopg = None
+    else:
+        psycopg = postgres.__version__
+    module = sqlite.__name__.partition(".")[0]
+    return {"sqlite": sqlite.sqlite_version, "sqlite_module": module, "psycopg": psycopg}
+
+
 def _check_copied_here(url: str) -> None:
     """Refuse to copy the store of a third party's engine.
 

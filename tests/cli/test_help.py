@@ -1,5 +1,6 @@
 """Every command explains itself, quickly."""
 
+import platform
 import re
 from collections.abc import Iterator
 from importlib import metadata
@@ -129,6 +130,21 @@ def test_version_is_printed(tmp_path: Path) -> None:
     shown = process("--version", cwd=tmp_path)
     assert shown.code == 0
     assert shown.out == f"durableq {durableq.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--version", "--json"], ["--json", "--version"]])
+def test_the_version_as_json_has_those_of_python_and_the_libraries(
+    words: list[str], run: Run
+) -> None:
+    shown = run(*words)
+    facts = shown.json
+    assert (shown.code, shown.err, facts.pop("schema")) == (0, "", 1)
+    assert (facts["version"], facts["python"]) == (durableq.__version__, platform.python_version())
+    assert set(facts) == {
+        *("version", "python", "implementation", "platform"),
+        *("sqlite", "sqlite_module", "psycopg"),
+    }
+    assert facts["sqlite_module"] in {"pysqlite3", "sqlite3"}
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

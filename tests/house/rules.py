@@ -72,7 +72,7 @@ ENGINE_FUNCTIONS = {
     for name in (
         *("open_store", "create_store", "file_of", "open_end", "is_postgres", "is_served"),
         *("is_there", "examine_store", "queues_in", "queue_names_in", "registered_workers"),
-        *("estimate_upgrade", "back_up_store", "restore_store"),
+        *("estimate_upgrade", "back_up_store", "restore_store", "library_versions"),
     )
 }
 
