@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The stamp knows where it was made: a copied or moved tree is set up again, not run from the old place.
 READY := $(VENV)/.ready-$(firstword $(shell pwd | cksum))
+DOCUMENTS := $(READY)-docs
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo chaos statements test test-fast check clean new-venv
+.PHONY: help setup run demo chaos statements docs test test-fast check clean new-venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +27,10 @@ chaos: $(READY) ## kill and stop workers at random, then check that nothing was 
 
 statements: $(READY) ## generate the SQL texts from their definitions
 	@$(BIN)/python -m scripts.write_statements
+
+# The builder is installed at the first run: it is larger than everything else together.
+docs: $(DOCUMENTS) ## build the documentation as a site, strictly
+	@$(BIN)/python -m scripts.build_docs
 
 bench: $(READY) ## measure this machine beside hand-written statements
 	@$(BIN)/durableq bench $(ARGS)
@@ -70,9 +75,16 @@ new-venv:
 	exit 1
 
 # The two variables pin what pip builds with, too, which its -c option does not.
+INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	$(BIN)/python -m pip install -qq --no-input -e
+
 $(READY): pyproject.toml constraints.txt $(if $(shell test -x $(BIN)/python && echo yes),,new-venv)
 	@echo "Installing into $(VENV) ..."
 	@rm -f $(VENV)/.ready-*
-	@PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-	  $(BIN)/python -m pip install -qq --no-input -e '.[dev]'
+	@$(INSTALL) '.[dev]'
+	@touch $@
+
+$(DOCUMENTS): $(READY)
+	@echo "Installing the builder of the documentation ..."
+	@$(INSTALL) '.[docs]'
 	@touch $@

@@ -225,29 +225,49 @@ def _finish_options(command: Any, ctx: Any) -> None:
             ctx.params[param.name] = ctx.parent.params.get(param.name)
 
 
-def _page(command: Any, ctx: Any) -> Iterator[str]:
+class Page(NamedTuple):
+    """The parts of a command's help."""
+
+    usage: str
+    #: Its paragraphs.
+    description: list[str]
+    #: Headings, with names and their descriptions.
+    sections: list[tuple[str, list[Row]]]
+    #: The lines of its example.
+    example: list[str]
+
+
+def page_of(command: Any, ctx: Any) -> Page:
+    """Return the help of a command or group; the general options are its last section."""
     description, example = _parts(command.help or "")
     shown = [param for param in command.get_params(ctx) if not getattr(param, "hidden", False)]
     arguments = [param for param in shown if isinstance(param, TyperArgument)]
     options = [param for param in shown if not isinstance(param, TyperArgument)]
     pieces = [*map(_argument_name, arguments)]
+    sections: list[tuple[str, list[Row]]] = []
     if isinstance(command, Group):
         pieces.append("[COMMAND]" if command.invoke_without_command else "COMMAND ...")
-    yield from _wrapped(f"Usage: {' '.join([ctx.command_path, '[OPTIONS]', *pieces])}", hang="  ")
-    for paragraph in description:
+        for heading, listed in _sections(command.listed(ctx)):
+            sections.append((heading or "Commands", [(one.name, one.summary) for one in listed]))
+    if arguments:
+        rows = [(_argument_name(one), _described(one, ctx)) for one in arguments]
+        sections.append(("Arguments", rows))
+    for heading, grouped in _sections(options):
+        sections.append((heading or "Options", [_option_row(one, ctx) for one in grouped]))
+    usage = " ".join([ctx.command_path, "[OPTIONS]", *pieces])
+    return Page(usage, description, sections, example)
+
+
+def _page(command: Any, ctx: Any) -> Iterator[str]:
+    page = page_of(command, ctx)
+    yield from _wrapped(f"Usage: {page.usage}", hang="  ")
+    for paragraph in page.description:
         yield ""
         yield from _wrapped(paragraph)
-    if isinstance(command, Group):
-        for heading, listed in _sections(command.listed(ctx)):
-            rows = [(one.name, one.summary) for one in listed]
-            yield from _list(heading or "Commands", rows)
-    yield from _list(
-        "Arguments", [(_argument_name(one), _described(one, ctx)) for one in arguments]
-    )
-    for heading, grouped in _sections(options):
-        yield from _list(heading or "Options", [_option_row(one, ctx) for one in grouped])
-    if example:
-        yield from ("", _heading("Example"), *(f"  {line}" for line in example))
+    for heading, rows in page.sections:
+        yield from _list(heading, rows)
+    if page.example:
+        yield from ("", _heading("Example"), *(f"  {line}" for line in page.example))
     yield from ("", *_wrapped(DOCUMENTATION))
 
 
@@ -280,8 +300,6 @@ def _sections(found: Iterable[Any]) -> list[tuple[str | None, list[Any]]]:
 
 def _list(heading: str, rows: list[Row]) -> Iterator[str]:
     """Yield a heading and its rows: names on the left, descriptions on the right."""
-    if not rows:
-        return
     yield ""
     yield _heading(heading)
     column = min(max(len(name) for name, _ in rows), NAME_COLUMNS) + 2
