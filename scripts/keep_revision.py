@@ -3,8 +3,9 @@
     python -m scripts.keep_revision postgresql://user@host/database
 
 writes tests/migrations/released/NNNN.db: a small file with a message in every state, dead letters
-with their history, idempotency records, a worker and a started redrive task. NNNN.sql beside it is
-the same in PostgreSQL, as pg_dump writes it; the database needs a user who may create a schema.
+with their history, idempotency records, progress, a worker and a started redrive task. NNNN.sql
+beside it is the same in PostgreSQL, as pg_dump writes it; the database needs a user who may create
+a schema.
 Without a URL only the file is written. Apart from the random receipts the content is the same each
 time. Run it until the revision is released, and never again for that one.
 
@@ -28,6 +29,7 @@ from durableq.engines.postgres import schema, statements, tables
 from durableq.engines.sql import migrating
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.message import Failure, Message, Reason, Receipt
+from durableq.model.progress import progress_report
 from durableq.store.core import Capability, Store, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock, FakeRandom
 
@@ -94,7 +96,9 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
         worker.owner_id, WorkerStats("working", handled=12, failed=8, in_flight=1)
     )
     orders.send({"in": "flight"}, key="held")
-    take(dq.store, "orders", owner_id=worker.owner_id)
+    _, receipt = take(dq.store, "orders", owner_id=worker.owner_id)
+    progress = dq.store.require(Capability.PROGRESS)
+    progress.report_progress([progress_report(receipt, 0.4, "page 4 of 10")])
     orders.send({"in": "flight"}, key="held")
     orders.receive()  # deferred: its key is in progress
     orders.send({"failed": "once"})

@@ -85,5 +85,8 @@ MAX_ONCE_TTL_MS: Final = 366 * DAY_MS
 MIN_ONCE_LEASE_MS: Final = SECOND_MS
 MAX_ONCE_LEASE_MS: Final = 12 * HOUR_MS
 
+#: The part of a progress report's text that is kept.
+MAX_PROGRESS_CHARS: Final = 200
+
 #: How long a receive may wait inside the store (SQS: 20 seconds).
 MAX_WAIT_MS: Final = 20 * SECOND_MS

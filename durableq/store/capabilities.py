@@ -29,6 +29,7 @@ from durableq.model.message import (
 from durableq.store.control import Control
 from durableq.store.inspect import Inspect
 from durableq.store.once import Once
+from durableq.store.progress import ProgressReports
 from durableq.store.redrive import Redrive
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Maintenance",
     "Metadata",
     "Once",
+    "ProgressReports",
     "Redrive",
     "Transaction",
     "Transactions",

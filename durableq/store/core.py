@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         Maintenance,
         Metadata,
         Once,
+        ProgressReports,
         Redrive,
         Transactions,
     )
@@ -87,6 +88,7 @@ class Capability(enum.Enum):
     MAINTENANCE = ("maintenance", "prune or audit")
     METADATA = ("metadata", "keep state that processes share")
     ONCE = ("once", "keep values that one process computes for all")
+    PROGRESS = ("progress", "keep the progress of messages in flight")
 
     def __init__(self, label: str, purpose: str) -> None:
         self.label = label
@@ -347,6 +349,8 @@ class Store(Queueing, Protocol):
     def require(self, capability: Literal[Capability.METADATA]) -> Metadata: ...
     @overload
     def require(self, capability: Literal[Capability.ONCE]) -> Once: ...
+    @overload
+    def require(self, capability: Literal[Capability.PROGRESS]) -> ProgressReports: ...
     def require(self, capability: Capability) -> object:
         """Return this store, typed as the capability's Protocol.
 

@@ -87,6 +87,7 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     "LEASED": (sql.LEASED, {f"SEARCH {MESSAGE} {ROWID}"}),
     "PUT_BACK": (sql.PUT_BACK, {f"SEARCH {MESSAGE} {ROWID}"}),
     "BURY": (sql.BURY, {f"SEARCH {MESSAGE} {ROWID}"}),
+    "REPORT_PROGRESS": (sql.REPORT_PROGRESS, {f"SEARCH {MESSAGE} {ROWID}"}),
     "NAMED": (sql.NAMED, {f"SEARCH {MESSAGE} {ROWID}"}),
     "CANCEL": (sql.CANCEL, {f"SEARCH {MESSAGE} {ROWID}"}),
     "DELAY": (sql.DELAY, {f"SEARCH {MESSAGE} {ROWID}"}),

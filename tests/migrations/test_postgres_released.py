@@ -93,6 +93,7 @@ def test_every_message_and_record_survives_the_restore_and_the_upgrade(
 
 def test_the_workers_of_a_dump_are_forgotten_and_their_messages_ready(dq: DurableQ) -> None:
     assert dq.store.require(Capability.FLEET).workers() == []
+    assert dq.store.require(Capability.PROGRESS).progress_in(None, 10) == []
     bodies = [message.body for message in dq.queue("orders").receive(10)]
     assert {"in": "flight"} in bodies
     assert dq.queue("orders").info().counts.in_flight == len(bodies) == 3

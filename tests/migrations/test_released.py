@@ -246,6 +246,20 @@ def test_redrive_tasks_and_metadata_survive_the_upgrade(dq: DurableQ, db: Path) 
     dq.close()
 
 
+def test_progress_survives_the_upgrade_as_long_as_its_lease(db: Path) -> None:
+    reported = [] if revision_of(db) < "0011" else [(0.4, "page 4 of 10")]
+    with DurableQ(db, clock=FakeClock()) as dq:
+        dq.migrate()
+        progress = dq.store.require(Capability.PROGRESS)
+        assert [(one.fraction, one.text) for one in progress.progress_in("orders", 10)] == reported
+        fleet = dq.store.require(Capability.FLEET)
+        (worker,) = fleet.workers()
+        (lease,) = fleet.leases_of(worker.owner_id)
+        assert lease.receipt is not None
+        dq.store.release([lease.receipt])
+        assert progress.progress_in(None, 10) == []
+
+
 def test_a_worker_of_an_older_revision_has_no_registered_queues(db: Path) -> None:
     revision = revision_of(db)
     with DurableQ(db, clock=FakeClock()) as dq:

@@ -12,6 +12,7 @@ from durableq.engines.memory.events import MemoryEvents
 from durableq.engines.memory.fleet import MemoryFleet
 from durableq.engines.memory.idempotency import MemoryIdempotency
 from durableq.engines.memory.once import MemoryOnce
+from durableq.engines.memory.progress import MemoryProgress
 from durableq.engines.memory.tables import Row
 from durableq.engines.memory.transactions import MemoryTransactions
 from durableq.model.arguments import check_page_start
@@ -38,6 +39,7 @@ class MemoryStore(
     MemoryFleet,
     MemoryControl,
     MemoryOnce,
+    MemoryProgress,
     MemoryEvents,
     Inspect,
     Metadata,

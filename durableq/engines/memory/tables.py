@@ -22,6 +22,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
+from durableq.model.progress import Progress
 from durableq.model.queues import Counters
 from durableq.model.settings import QueueSettings
 from durableq.store.core import WorkerInfo
@@ -47,6 +48,8 @@ class Lease(NamedTuple):
     until_ms: int
     #: The worker that received; 0 for a receive outside a worker.
     owner_id: int
+    #: The last report of the handler.
+    progress: Progress | None = None
 
 
 class Row(NamedTuple):

@@ -195,6 +195,15 @@ CREATE TABLE durableq_once (
     """\
 CREATE INDEX durableq_once_expiry ON durableq_once (stale_until_ms)""",
     """\
+CREATE TABLE durableq_progress (
+    message_id BIGINT NOT NULL,
+    receipt BYTEA NOT NULL,
+    fraction DOUBLE PRECISION NOT NULL,
+    text TEXT COLLATE "C" NOT NULL,
+    at_ms BIGINT NOT NULL,
+    CONSTRAINT durableq_progress_receipt PRIMARY KEY (message_id, receipt)
+)""",
+    """\
 CREATE TABLE durableq_queue (
     id BIGSERIAL NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
@@ -2376,6 +2385,64 @@ AND b.id < m.id)))"""
 WORKER_IDS = """\
 SELECT durableq_worker.id
 FROM durableq_worker"""
+
+# progress
+REPORT_PROGRESS = Named(
+    """\
+INSERT INTO durableq_progress (message_id, receipt, fraction, text, at_ms) SELECT
+durableq_message.id, durableq_message.receipt, CAST($1 AS DOUBLE PRECISION) AS anon_1, $2 AS
+anon_2, $3::BIGINT AS anon_3
+FROM durableq_message
+WHERE durableq_message.id = $4::BIGINT AND durableq_message.queue_id + 0 = $5::BIGINT AND
+durableq_message.receipt = $6 AND durableq_message.state + 0 = 1 ON CONFLICT (message_id,
+receipt) DO UPDATE SET fraction = excluded.fraction, text = excluded.text, at_ms =
+excluded.at_ms""",
+    (
+        "fraction",
+        "new_text",
+        "now_ms",
+        "of",
+        "in_queue",
+        "token",
+    ),
+)
+PROGRESS_OF = Named(
+    """\
+SELECT durableq_progress.message_id, durableq_queue.name, durableq_progress.fraction,
+durableq_progress.text, durableq_progress.at_ms
+FROM durableq_progress JOIN durableq_message ON durableq_message.id =
+durableq_progress.message_id AND durableq_message.receipt = durableq_progress.receipt JOIN
+durableq_queue ON durableq_queue.id = durableq_message.queue_id
+WHERE durableq_progress.message_id = ANY ($1) ORDER BY durableq_progress.message_id""",
+    ("ids",),
+)
+PROGRESS_IN = Named(
+    """\
+SELECT durableq_progress.message_id, durableq_queue.name, durableq_progress.fraction,
+durableq_progress.text, durableq_progress.at_ms
+FROM durableq_progress JOIN durableq_message ON durableq_message.id =
+durableq_progress.message_id AND durableq_message.receipt = durableq_progress.receipt JOIN
+durableq_queue ON durableq_queue.id = durableq_message.queue_id
+WHERE durableq_message.queue_id = $1::BIGINT OR $1::BIGINT = 0 ORDER BY
+durableq_progress.message_id
+ LIMIT $2""",
+    (
+        "in_queue",
+        "limit",
+    ),
+)
+PRUNE_PROGRESS = Named(
+    """\
+DELETE FROM durableq_progress WHERE (durableq_progress.message_id, durableq_progress.receipt) IN
+(SELECT durableq_progress.message_id, durableq_progress.receipt
+FROM durableq_progress
+WHERE NOT (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id = durableq_progress.message_id AND durableq_message.receipt =
+durableq_progress.receipt))
+ LIMIT $1)""",
+    ("limit",),
+)
 
 # queries
 MESSAGE = Named(

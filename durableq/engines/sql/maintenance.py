@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq.engines.sql import breaker, once, orphans, redrive, regrouping, samples
+from durableq.engines.sql import breaker, once, orphans, progress, redrive, regrouping, samples
 from durableq.engines.sql.expiring import expire_messages
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
@@ -60,6 +60,7 @@ class SQLMaintenance(Operations, Maintenance):
             events = tx.run(tx.sql.PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
             redrive.clamp(tx)
             regrouping.prune(tx, limit)
+            progress.prune(tx, limit)
             return Pruned(expired, records, events, once.prune(tx, limit))
 
     def maintain(self, limit: int = 200) -> MaintenanceReport:
@@ -130,7 +131,7 @@ def _slice(
     expired = _expire(tx, overdue)
     too_late = expire_messages(tx, limit)
     records, values = _prune_records(tx, limit), once.prune(tx, limit)
-    idle_groups = regrouping.prune(tx, limit)
+    idle_groups, reports = regrouping.prune(tx, limit), progress.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
     old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
@@ -144,7 +145,7 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or limit in (too_late, records, values, idle_groups)
+        or limit in (too_late, records, values, idle_groups, reports)
         or freed > 0
         or not is_ranked
     )

@@ -236,6 +236,12 @@ class Statements(Protocol):
     MESSAGES_OUT_OF_TURN: str
     WORKER_IDS: str
 
+    # progress
+    REPORT_PROGRESS: str
+    PROGRESS_OF: str
+    PROGRESS_IN: str
+    PRUNE_PROGRESS: str
+
     # queries
     MESSAGE: str
     MESSAGES: str

@@ -10,6 +10,7 @@ from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
 from durableq.engines.sql.once import SQLOnce
+from durableq.engines.sql.progress import SQLProgress
 from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.redrive import SQLRedrive
@@ -33,6 +34,7 @@ class SharedCapabilities(
     SQLMaintenance,
     SQLMetadata,
     SQLOnce,
+    SQLProgress,
     Transactions,
     Inspect,
     Store,

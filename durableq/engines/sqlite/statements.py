@@ -216,6 +216,17 @@ CREATE TABLE durableq_once (
     """\
 CREATE INDEX durableq_once_expiry ON durableq_once (stale_until_ms)""",
     """\
+CREATE TABLE durableq_progress (
+    message_id INTEGER NOT NULL,
+    receipt BLOB NOT NULL,
+    fraction REAL NOT NULL,
+    text TEXT NOT NULL,
+    at_ms INTEGER NOT NULL,
+    CONSTRAINT durableq_progress_receipt PRIMARY KEY (message_id, receipt)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
 CREATE TABLE durableq_queue (
     id INTEGER NOT NULL,
     name TEXT NOT NULL,
@@ -1668,6 +1679,43 @@ AND b.id < m.id)))"""
 WORKER_IDS = """\
 SELECT durableq_worker.id
 FROM durableq_worker"""
+
+# progress
+REPORT_PROGRESS = """\
+INSERT INTO durableq_progress (message_id, receipt, fraction, text, at_ms) SELECT
+durableq_message.id, durableq_message.receipt, CAST(:fraction AS REAL) AS anon_1, :new_text AS
+anon_2, :now_ms AS anon_3
+FROM durableq_message
+WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
+durableq_message.receipt = :token AND durableq_message.state + 0 = 1 ON CONFLICT (message_id,
+receipt) DO UPDATE SET fraction = excluded.fraction, text = excluded.text, at_ms =
+excluded.at_ms"""
+PROGRESS_OF = """\
+SELECT durableq_progress.message_id, durableq_queue.name, durableq_progress.fraction,
+durableq_progress.text, durableq_progress.at_ms
+FROM durableq_progress JOIN durableq_message ON durableq_message.id =
+durableq_progress.message_id AND durableq_message.receipt = durableq_progress.receipt JOIN
+durableq_queue ON durableq_queue.id = durableq_message.queue_id
+WHERE durableq_progress.message_id IN (SELECT value FROM json_each(:ids)) ORDER BY
+durableq_progress.message_id"""
+PROGRESS_IN = """\
+SELECT durableq_progress.message_id, durableq_queue.name, durableq_progress.fraction,
+durableq_progress.text, durableq_progress.at_ms
+FROM durableq_progress JOIN durableq_message ON durableq_message.id =
+durableq_progress.message_id AND durableq_message.receipt = durableq_progress.receipt JOIN
+durableq_queue ON durableq_queue.id = durableq_message.queue_id
+WHERE durableq_message.queue_id = :in_queue OR :in_queue = 0 ORDER BY
+durableq_progress.message_id
+ LIMIT (:limit+0)"""
+PRUNE_PROGRESS = """\
+DELETE FROM durableq_progress WHERE (durableq_progress.message_id, durableq_progress.receipt) IN
+(SELECT durableq_progress.message_id, durableq_progress.receipt
+FROM durableq_progress
+WHERE NOT (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id = durableq_progress.message_id AND durableq_message.receipt =
+durableq_progress.receipt))
+ LIMIT (:limit+0))"""
 
 # queries
 MESSAGE = """\

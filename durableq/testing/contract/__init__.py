@@ -16,6 +16,7 @@ from durableq.testing.contract.inspect import InspectContract
 from durableq.testing.contract.maintenance import MaintenanceContract
 from durableq.testing.contract.metadata import MetadataContract
 from durableq.testing.contract.once import OnceContract
+from durableq.testing.contract.progress import ProgressContract
 from durableq.testing.contract.queueing import QueueingContract
 from durableq.testing.contract.redrive import RedriveContract
 from durableq.testing.contract.transactions import TransactionsContract
@@ -33,5 +34,6 @@ class StoreContract(
     MaintenanceContract,
     MetadataContract,
     OnceContract,
+    ProgressContract,
 ):
     """The tests of an engine: those of the core, and of the capabilities that it states."""

@@ -45,6 +45,7 @@ class FullStore(
     capabilities.Maintenance,
     capabilities.Metadata,
     capabilities.Once,
+    capabilities.ProgressReports,
     Store,
     Protocol,
 ):

@@ -47,6 +47,7 @@ COPIED: Final = (
 NOT_COPIED: Final = {
     "durableq_counter_delta": "PostgreSQL's; its rows are added to the counters first",
     tables.worker.name: "workers of the target register themselves; those of the source have ended",
+    tables.progress.name: "its rows count during a lease, and none is left",
 }
 #: Times on the lease clock; 0 is none. All others are in steady time, which the target takes over,
 #: or belong to a lease, and none is left.
