@@ -60,9 +60,9 @@ class Queue:
 
         Args:
             body: a JSON value, or bytes.
-            connection: a SQLAlchemy connection with an open transaction on the same file (of a
-                Session: `session.connection()`), used by one thread at a time: the message then
-                exists only if that commits (transactional outbox). None: a commit of its own.
+            connection: a SQLAlchemy Session, or a connection with an open transaction, on the same
+                file, used by one thread at a time: the message then exists only if that commits
+                (transactional outbox). Nothing is flushed. None: a commit of its own.
             options: key, attributes, delay or at, priority, group, deduplication_id, replace_key,
                 debounce, max_wait and expires_in; see SendOptions. Times are in seconds, or
                 timedelta; `at` is a datetime with a time zone.
@@ -70,7 +70,7 @@ class Queue:
         Raises:
             InvalidInput: the message cannot be sent; nothing was stored.
             Conflict, Unsupported: the connection cannot carry a send: closed, in autocommit mode,
-                without a transaction, another thread's, another driver's, on another file.
+                without a transaction, in two phases, another thread's or driver's, on another file.
             Busy: other processes held the file for the whole wait; nothing was stored.
             QueueFull: the queue has no room (`max_backlog`, `max_backlog_bytes`), or had none for
                 its `block_timeout`; nothing was stored.

@@ -47,6 +47,7 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
             or only reads, it is closed, in autocommit mode, or another thread sends through it.
         Busy: others wrote for the whole wait, or the transaction has read an older state.
     """
+    connection = joining.of_session(connection)
     raw = joining.driver_connection(connection, _DRIVER)
     # The driver begins a transaction by itself, and leaves its end to the caller.
     _check(database, raw, begun=joining.has_begun(connection) is not False)

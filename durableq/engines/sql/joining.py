@@ -11,14 +11,15 @@ import sqlalchemy
 from sqlalchemy.pool import PoolProxiedConnection
 
 from durableq.model.errors import Conflict, Unsupported
-from durableq.model.text import shown
+from durableq.model.text import shown, visible
 
-_WITHOUT_ASYNCIO: Final = "a connection without asyncio, of dq.engine.begin()"
+_WITHOUT_ASYNCIO: Final = (
+    "a Session or a connection without asyncio, of dq.engine, in a thread of its own: "
+    "await asyncio.to_thread(write_and_send)"
+)
 #: The object to pass instead, by the name of a type that is close to a connection.
 _INSTEAD: Final = {
-    "Session": "session.connection()",
-    "scoped_session": "session.connection()",
-    "sessionmaker": "the connection of a session: session.connection()",
+    "sessionmaker": "one of its sessions: with factory.begin() as session",
     "AsyncSession": _WITHOUT_ASYNCIO,
     "AsyncConnection": _WITHOUT_ASYNCIO,
     "AsyncEngine": _WITHOUT_ASYNCIO,
@@ -43,6 +44,34 @@ class Driver(NamedTuple):
     advice: str
 
 
+def of_session(given: Any) -> Any:
+    """Return the connection of a SQLAlchemy Session, whose transaction begins if it has not.
+
+    Nothing is flushed. An object that is no Session is returned as it is.
+
+    Raises:
+        Conflict: its transaction has failed, it is closed, or it begins none by itself.
+        Unsupported: it commits in two phases, or has an engine for each class.
+    """
+    kinds = {k.__name__ for k in type(given).__mro__ if k.__module__.startswith("sqlalchemy.orm.")}
+    if "scoped_session" in kinds:
+        given = given()
+    elif "Session" not in kinds:
+        return given
+    if given.twophase:
+        raise _two_phases()
+    try:
+        return given.connection()
+    except sqlalchemy.exc.UnboundExecutionError as error:
+        raise Unsupported(
+            "This Session has no engine for all classes. Name the class whose database the queue "
+            'is in: connection=session.connection(bind_arguments={"mapper": Order}).'
+        ) from error
+    except sqlalchemy.exc.InvalidRequestError as error:
+        says = visible(str(error).partition("(Background on")[0].strip(), 300)
+        raise Conflict(f"This Session cannot carry a send. SQLAlchemy says: {says}") from error
+
+
 def driver_connection(connection: Any, driver: Driver) -> Any:
     """Return the driver's connection of a caller's connection, if it can carry a send.
 
@@ -50,7 +79,6 @@ def driver_connection(connection: Any, driver: Driver) -> Any:
         Unsupported: it is no connection, or another driver's.
         Conflict: it is closed, invalidated, in autocommit mode, or its transaction has ended.
     """
-    _check_kind(connection, driver)
     raw = connection
     if isinstance(connection, sqlalchemy.Connection):
         _check_usable(connection)
@@ -60,10 +88,11 @@ def driver_connection(connection: Any, driver: Driver) -> Any:
         if raw is None:
             raise closed()
     if not isinstance(raw, driver.connection):
+        _check_kind(raw, driver)
         if not hasattr(raw, "cursor"):
             raise Unsupported(
-                f"connection= takes a SQLAlchemy connection or a {driver.name} connection, got "
-                f"{shown(connection)}."
+                "connection= takes a SQLAlchemy connection or Session, or a "
+                f"{driver.name} connection, got {shown(connection)}."
             )
         raise Unsupported(
             f"This connection is {type(raw).__module__}'s, and durableq's is "
@@ -122,6 +151,13 @@ def commits_itself() -> Conflict:
     )
 
 
+def _two_phases() -> Unsupported:
+    return Unsupported(
+        "This transaction commits in two phases, and a message becomes visible in one. Use a "
+        "Session or a connection without twophase."
+    )
+
+
 def _check_kind(connection: Any, driver: Driver) -> None:
     libraries = ("sqlalchemy.", driver.name.partition(".")[0])
     for kind in type(connection).__mro__:
@@ -141,6 +177,8 @@ def _check_usable(connection: sqlalchemy.Connection) -> None:
     if "AUTOCOMMIT" in {str(chosen or made_with).upper()}:
         raise commits_itself()
     transaction = connection.get_transaction()
+    if isinstance(transaction, sqlalchemy.TwoPhaseTransaction):
+        raise _two_phases()
     if transaction is not None and not transaction.is_active:
         raise Conflict(
             "The transaction of this connection failed to commit. Close the connection, and begin "

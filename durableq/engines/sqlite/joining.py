@@ -37,6 +37,7 @@ def join(database: Database, connection: Any) -> Iterator[WriteTransaction]:
         DatabaseReplaced: the file is no longer the one that was opened.
         Busy: it is a deferred transaction that cannot begin to write.
     """
+    connection = joining.of_session(connection)
     raw = joining.driver_connection(connection, _DRIVER)
     begun = bool(joining.has_begun(connection))
     try:
