@@ -68,6 +68,21 @@ class Transaction:
         """
         return self._opened.execute(statement, parameters)
 
+    @property
+    def session(self) -> Any:
+        """A SQLAlchemy ORM Session inside the commit, the same at each use.
+
+        What is pending is flushed at the end of the block. Its commit, rollback and close are
+        refused: the block ends it. A flush that fails undoes the whole transaction;
+        `session.begin_nested()` is a savepoint for what may fail. Afterwards its objects are
+        detached, with their loaded values.
+
+        Raises:
+            Conflict: the block is over, or a statement ended the transaction.
+            Unsupported: the engine is not a SQL database.
+        """
+        return self._opened.session
+
     def send(self, queue: str, body: Any, **options: Unpack[SendOptions]) -> str:
         """Send a follow-up message that exists only if this commits; return its id.
 

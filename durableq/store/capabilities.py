@@ -62,6 +62,17 @@ class Transaction(Protocol):
         """
         ...
 
+    @property
+    def session(self) -> Any:
+        """A SQLAlchemy ORM Session inside it, the same at each use, which `settle` flushes.
+
+        It cannot end the transaction, and is closed with it. A flush that fails undoes all of it.
+
+        Raises:
+            Unsupported: the engine has no tables.
+        """
+        ...
+
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
         ...

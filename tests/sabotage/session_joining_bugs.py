@@ -7,6 +7,7 @@ from typing import Any, Final
 from durableq.engines.sql import joining
 
 _SESSIONS: Final = "tests/engine/test_outbox_sessions.py::"
+_TRANSACTIONS: Final = "tests/engine/test_transaction_session.py::"
 
 
 def send_beside_the_transaction_of_a_session() -> None:
@@ -36,7 +37,42 @@ def flush_a_session_before_a_send() -> None:
     module.of_session = flushed
 
 
-BUGS = (send_beside_the_transaction_of_a_session, flush_a_session_before_a_send)
+def commit_without_the_pending_objects() -> None:
+    from durableq.engines.orm import TransactionSession
+
+    cls: Any = TransactionSession
+    cls.write_pending = lambda self: None
+
+
+def undo_only_the_flush_that_failed() -> None:
+    """The rest is committed without the objects that SQLAlchemy has forgotten."""
+    from durableq.engines.orm import TransactionSession
+
+    cls: Any = TransactionSession
+    make = cls.__init__
+
+    def with_savepoint(self: Any, *args: Any) -> None:
+        make(self, *args)
+        self.join_transaction_mode = "create_savepoint"
+
+    cls.__init__ = with_savepoint
+    cls.write_pending = lambda self: self.flush() if self.is_active else None
+
+
+def keep_the_session_open_behind_its_transaction() -> None:
+    from durableq.engines.orm import TransactionSession
+
+    cls: Any = TransactionSession
+    cls.detach = lambda self: None
+
+
+BUGS = (
+    send_beside_the_transaction_of_a_session,
+    flush_a_session_before_a_send,
+    commit_without_the_pending_objects,
+    undo_only_the_flush_that_failed,
+    keep_the_session_open_behind_its_transaction,
+)
 SEEN_BY = [
     (
         "send_beside_the_transaction_of_a_session",
@@ -45,5 +81,17 @@ SEEN_BY = [
     (
         "flush_a_session_before_a_send",
         _SESSIONS + "test_a_send_flushes_no_object_of_the_session[sqlite]",
+    ),
+    (
+        "commit_without_the_pending_objects",
+        _TRANSACTIONS + "test_a_flush_that_fails_at_the_end_undoes_everything[sqlite]",
+    ),
+    (
+        "undo_only_the_flush_that_failed",
+        _TRANSACTIONS + "test_a_failed_flush_that_user_code_ignores_commits_nothing[sqlite]",
+    ),
+    (
+        "keep_the_session_open_behind_its_transaction",
+        _TRANSACTIONS + "test_a_session_that_is_kept_writes_nothing_later[memory]",
     ),
 ]

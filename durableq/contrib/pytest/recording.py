@@ -185,6 +185,12 @@ class _RecordedBlock:
         crashes.check_alive()
         return self._opened.execute(statement, parameters)
 
+    @property
+    def session(self) -> Any:
+        """The Session in it; see Transaction.session."""
+        crashes.check_alive()
+        return self._opened.session
+
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this commits."""
         crashes.check_alive()

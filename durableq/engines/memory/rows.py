@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import uuid
 import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
+from durableq.engines.orm import TransactionSession
 from durableq.model.errors import Conflict, InvalidInput
 from durableq.model.text import shown
 from durableq.store.core import ENDED_BY_STATEMENT
@@ -54,6 +56,7 @@ class OpenRows:
     def __init__(self, connection: sqlalchemy.Connection) -> None:
         self._connection = connection
         self._results: list[sqlalchemy.CursorResult[Any]] = []
+        self._session: TransactionSession | None = None
         self._transaction = connection.begin()
 
     def check(self) -> None:
@@ -85,9 +88,22 @@ class OpenRows:
             self._results.append(result)
         return result
 
+    def session(self, check: Callable[[], None]) -> TransactionSession:
+        """Return the Session in it, made at its first use."""
+        if self._session is None:
+            self._session = TransactionSession(self._connection, check)
+        return self._session
+
+    def write_pending(self) -> None:
+        """Flush the Session."""
+        if self._session is not None:
+            self._session.write_pending()
+
     def end(self, *, commit: bool) -> None:
-        """Close results that were not read to their end, and commit or undo."""
+        """Close the Session and results that were not read to their end, and commit or undo."""
         try:
+            if self._session is not None:
+                self._session.detach()
             for result in self._results:
                 result.close()
             if commit:

@@ -81,10 +81,18 @@ class OpenTransaction:
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
         """Run a statement on the rows in memory, which commit and roll back with the messages."""
+        return self._begun().execute(statement, parameters)
+
+    @property
+    def session(self) -> Any:
+        """A SQLAlchemy Session on those rows; see Transaction.session."""
+        return self._begun().session(self._check)
+
+    def _begun(self) -> OpenRows:
         self._check()
         if self._rows is None:
             self._rows = self._store.rows.begin()
-        return self._rows.execute(statement, parameters)
+        return self._rows
 
     def end(self, *, commit: bool) -> None:
         """Refuse further calls, and commit or undo the rows. A second call does nothing."""
@@ -115,6 +123,8 @@ class OpenTransaction:
         failures: Sequence[tuple[Receipt, Failure]],
     ) -> None:
         """Settle the messages, all of them or none."""
+        if self._rows is not None:
+            self._rows.write_pending()
         self._check()
         with self._store.inside():
             outcomes = self._store.settle(completions, failures, actor=self._actor)

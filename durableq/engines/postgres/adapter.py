@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
+from sqlalchemy import event
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
+from durableq.engines.postgres.driver import driver
 from durableq.model.errors import InvalidInput
 from durableq.model.text import shown
 
@@ -25,6 +27,10 @@ class _Lent(Pool):
         """Leave it open."""
 
 
+class _View(sqlalchemy.Connection):
+    """A connection of ours; other connections of the engine are the application's own."""
+
+
 class SQLAlchemyAdapter:
     """An engine on the database with connections of its own, and views of open connections.
 
@@ -40,12 +46,13 @@ class SQLAlchemyAdapter:
         # SQLAlchemy asks the server about itself once, and rolls back: not in a transaction.
         self.engine.connect().close()
         self.engine.dispose()
+        event.listen(self.engine, "handle_error", self._meaning, retval=True)
 
     def view(self, link: Link) -> sqlalchemy.Connection:
         """Return a connection of ours as SQLAlchemy's, in the transaction that is open."""
         raw: Any = link.connection
         pool = _Lent(lambda: raw, reset_on_return=None)
-        return sqlalchemy.Connection(self.engine, connection=pool.connect())
+        return _View(self.engine, connection=pool.connect())
 
     def execute(
         self, connection: sqlalchemy.Connection, statement: Any, parameters: Any
@@ -62,12 +69,15 @@ class SQLAlchemyAdapter:
             raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
         if isinstance(statement, str):
             statement = sqlalchemy.text(statement)
-        try:
-            return connection.execute(statement, parameters)
-        except sqlalchemy.exc.DBAPIError as error:
-            cause = error.orig
-            meaning = cause and self._database.meaning(cause, in_own_statement=False)
-            raise meaning or error from error
+        return connection.execute(statement, parameters)
+
+    def _meaning(self, context: sqlalchemy.ExceptionContext) -> Exception | None:
+        """Return durableq's error for one of a statement in a transaction of ours, or None."""
+        error = context.original_exception
+        if not isinstance(context.connection, _View) or not isinstance(error, driver.Error):
+            return None
+        meaning: Exception | None = self._database.meaning(error, in_own_statement=False)
+        return meaning
 
     def let_go(self) -> None:
         """In a forked child: leave the parent's connections alone."""

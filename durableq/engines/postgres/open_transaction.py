@@ -89,8 +89,17 @@ class UserWrite(Write):
 
     def execute(self, statement: Any, parameters: Any) -> sqlalchemy.CursorResult[Any]:
         """Run a user's statement: SQLAlchemy, or SQL text with `:name` parameters."""
-        adapter = self.database.adapter
+        return self.database.adapter.execute(self._viewed(), statement, parameters)
+
+    def connection(self) -> sqlalchemy.Connection:
+        """Return its connection as SQLAlchemy's, which takes part in it."""
+        view = self._viewed()
+        if not view.in_transaction():
+            view.begin()  # or a Session would begin one, and end it
+        return view
+
+    def _viewed(self) -> sqlalchemy.Connection:
         if self._view is None or self._view.invalidated:
             assert self.session is not None  # noqa: S101 - the block is open
-            self._view = adapter.view(self.session.link)
-        return adapter.execute(self._view, statement, parameters)
+            self._view = self.database.adapter.view(self.session.link)
+        return self._view

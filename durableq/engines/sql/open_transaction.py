@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from durableq.engines.sql import held, once, sending, settling
 from durableq.engines.sql.transactions import AllOrNothing, WriteTransaction
 from durableq.model.errors import Conflict, InvalidInput, StaleReceipt
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
 from durableq.store.core import OTHER_THREAD
+
+if TYPE_CHECKING:
+    from durableq.engines.orm import TransactionSession
 
 FORKED: Final = (
     "This process was forked inside a transaction, which only its parent can end. End the child "
@@ -52,6 +55,9 @@ class UserWrite(Protocol):
     def execute(self, statement: Any, parameters: Any) -> Any:
         """Run a user's statement in it, and return its result, which is SQLAlchemy's."""
 
+    def connection(self) -> Any:
+        """Return its connection as SQLAlchemy's, which takes part in it."""
+
 
 class OpenTransaction:
     """The transaction that settles some messages: its block, and what user code holds in it.
@@ -72,6 +78,7 @@ class OpenTransaction:
         self._receipts = receipts
         self._actor = actor
         self._results: list[Any] = []
+        self._session: TransactionSession | None = None
         self._thread = self._pid = 0
         self._is_open = False
 
@@ -94,13 +101,15 @@ class OpenTransaction:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Refuse further statements, close unread results, and commit or undo.
+        """Refuse further statements, close the Session and unread results, and commit or undo.
 
         On SQLite, an open result would keep this thread's read snapshot: after a write of another
         process, SQLite would refuse every later write of this thread.
         """
         self._is_open = False
         try:
+            if self._session is not None:
+                self._session.detach()
             for result in self._results:
                 result.close()
         except BaseException as failure:
@@ -124,6 +133,16 @@ class OpenTransaction:
         if result.returns_rows:
             self._results.append(result)
         return result
+
+    @property
+    def session(self) -> Any:
+        """A SQLAlchemy Session in it, made at its first use; see Transaction.session."""
+        self._check()
+        if self._session is None:
+            from durableq.engines.orm import TransactionSession
+
+            self._session = TransactionSession(self._write.connection(), self._check)
+        return self._session
 
     def send(self, queue: str, drafts: Sequence[Draft]) -> list[str]:
         """Send messages that exist only if this transaction commits."""
@@ -154,6 +173,8 @@ class OpenTransaction:
         failures: Sequence[tuple[Receipt, Failure]],
     ) -> None:
         """Say how the messages end; all are still held, or everything is undone."""
+        if self._session is not None:
+            self._session.write_pending()
         self._check()
         try:
             if self._write.must_lock:

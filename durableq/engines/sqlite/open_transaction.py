@@ -102,6 +102,11 @@ class UserWrite:
             connection = joined(self._database, session)
         return self.adapter.execute(connection, statement, parameters)
 
+    def connection(self) -> sqlalchemy.Connection:
+        """Return its connection as SQLAlchemy's, which takes part in it."""
+        assert self._session is not None  # noqa: S101 - the block is open
+        return joined(self._database, self._session)
+
     def _leave(self, session: Session) -> None:
         session.abandon()  # if a KeyboardInterrupt came before the session's own end
         self._session = None  # the next transaction of the session is another's

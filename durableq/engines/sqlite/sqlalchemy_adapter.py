@@ -71,6 +71,10 @@ def _execute_text(
     return connection.exec_driver_sql(known.sql, values)
 
 
+class _View(sqlalchemy.Connection):
+    """A connection of ours; other connections of the engine are the application's own."""
+
+
 class SQLAlchemyAdapter:
     """An engine on one file, each transaction BEGIN IMMEDIATE, and views of open connections.
 
@@ -88,6 +92,7 @@ class SQLAlchemyAdapter:
         self.view(driver.connect(":memory:", isolation_level=None)).close()
         event.listen(self.engine, "begin", database._on_begin)
         event.listen(self.engine, "commit", database._on_commit)
+        event.listen(self.engine, "handle_error", self._meaning, retval=True)
         for closing in ("close", "close_detached"):
             event.listen(self.engine, closing, database._on_close)
 
@@ -95,7 +100,7 @@ class SQLAlchemyAdapter:
         """Return an open connection of the driver as SQLAlchemy's, which closes both."""
         self._handed.raw = raw
         try:
-            return self.engine.connect()
+            return _View(self.engine)
         finally:
             self._handed.raw = None
 
@@ -109,15 +114,18 @@ class SQLAlchemyAdapter:
             InvalidInput: it is no statement.
             sqlalchemy.exc.DBAPIError: any other error.
         """
-        if not isinstance(statement, str | sqlalchemy.Executable):
+        if isinstance(statement, str):
+            return _execute_text(connection, statement, parameters)
+        if not isinstance(statement, sqlalchemy.Executable):
             raise InvalidInput(f"A statement is SQLAlchemy's, or SQL text, got {shown(statement)}.")
-        try:
-            if isinstance(statement, str):
-                return _execute_text(connection, statement, parameters)
-            return connection.execute(statement, parameters)
-        except sqlalchemy.exc.DBAPIError as error:
-            path = self._database.location.path
-            raise translate(error.orig, path, in_own_statement=False) or error from error
+        return connection.execute(statement, parameters)
+
+    def _meaning(self, context: sqlalchemy.ExceptionContext) -> Exception | None:
+        """Return durableq's error for one of a statement in a transaction of ours, or None."""
+        error = context.original_exception
+        if not isinstance(context.connection, _View) or not isinstance(error, driver.Error):
+            return None
+        return translate(error, self._database.location.path, in_own_statement=False)
 
     def _connect(self) -> Any:
         handed = getattr(self._handed, "raw", None)
