@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Final, Unpack
 
 from durableq.client import tracing
+from durableq.client.committing import finish
 from durableq.client.handlers import Handlers
 from durableq.client.once import Values
 from durableq.client.queue import Queue
@@ -252,12 +253,24 @@ class DurableQ(Handlers, Values):
         return self.init()
 
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
+        """Close the file, after the sends and other operations of coroutines that were taken.
+
+        The next use opens it again.
+        """
         self._close_seconds()
         with self._opening:
             if self.opened is not None:
+                finish(self.opened)
                 self.opened.close()
                 self.opened = None
+
+    async def aclose(self) -> None:
+        """Do as `close` does, in a coroutine; the event loop is not blocked."""
+        import asyncio
+
+        from durableq.client.coroutines import in_thread
+
+        await asyncio.shield(in_thread(self.close))  # a closing that has begun goes on
 
     def _close_seconds(self) -> None:
         for second in self.seconds:
@@ -268,6 +281,12 @@ class DurableQ(Handlers, Values):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    async def __aenter__(self) -> DurableQ:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 def _checked_url(url: str | os.PathLike[str]) -> str:

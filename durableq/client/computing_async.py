@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 import math
-import os
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from durableq.client.computing import Call, Computing, decoded, lease_of, wait_for_end
+from durableq.client.coroutines import in_thread
 from durableq.model.errors import InvalidInput
 from durableq.model.once import OnceAnswer, OnceEntry, OnceStep
 from durableq.model.text import shown
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Store
-
-T = TypeVar("T")
-
-#: Threads of this process for operations of the store. None of them waits for a computation.
-THREADS: Final = 4
 
 
 async def run(begin: Callable[[], Call], compute: Callable[[], Awaitable[Any]]) -> Any:
@@ -33,9 +26,9 @@ async def run(begin: Callable[[], Call], compute: Callable[[], Awaitable[Any]]) 
         begin: makes the call, which opens the store.
         compute: returns an awaitable.
     """
-    call = await _in_thread(begin)
+    call = await in_thread(begin)
     while True:
-        answer = await _in_thread(call.ask)
+        answer = await in_thread(call.ask)
         if answer.step is OnceStep.SERVE:
             return decoded(answer)
         if answer.step is OnceStep.COMPUTE:
@@ -56,12 +49,12 @@ async def _compute(call: Call, compute: Callable[[], Awaitable[Any]], answer: On
             )
         value = await awaitable
     except BaseException as error:  # a cancelled coroutine gives its lease back, too
-        await asyncio.shield(_in_thread(computing.end))
+        await asyncio.shield(in_thread(computing.end))
         if not (answer.is_fresh and isinstance(error, Exception)):
             raise
         call.log_failed_refresh(error)
         return decoded(answer)
-    return await asyncio.shield(_in_thread(functools.partial(_finish, computing, value)))
+    return await asyncio.shield(in_thread(_finish, computing, value))
 
 
 def _finish(computing: Computing, value: Any) -> Any:
@@ -69,20 +62,6 @@ def _finish(computing: Computing, value: Any) -> Any:
         return computing.finish(value)
     finally:
         computing.end()
-
-
-def _in_thread(operation: Callable[[], T]) -> asyncio.Future[T]:
-    """Run an operation of the store in a thread; the future is there at once."""
-    return asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), operation)
-
-
-@functools.lru_cache(maxsize=1)
-def _threads(pid: int) -> ThreadPoolExecutor:
-    """Return the threads of this process: a forked child has none of its parent's.
-
-    The loop's own are not used: they may all wait for this computation, in `dq.once`.
-    """
-    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"durableq-once-{pid}")
 
 
 class _Wait:

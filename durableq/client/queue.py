@@ -14,6 +14,7 @@ from durableq.client import tracing
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
+from durableq.client.queue_async import AsyncQueue
 from durableq.client.results import result_of
 from durableq.model.control import check_refusals
 from durableq.model.errors import InvalidInput, StaleReceipt
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from durableq.client.app import DurableQ
 
 
-class Queue:
+class Queue(AsyncQueue):
     """One queue of an application. Made by `dq.queue(name)`."""
 
     def __init__(self, app: DurableQ, name: str) -> None:
@@ -104,7 +105,7 @@ class Queue:
                 queue; nothing was stored.
             QueueFull, StorageFull: as for send.
         """
-        made = _drafts(bodies, options)
+        made = drafts_of(bodies, options)
         if connection is not None:
             return self._send_joining(made, connection)
         store = self._app.opened or self._app.store
@@ -415,7 +416,7 @@ def _encoded_results(
     return {one: by_id[one].encoded(result) for one, result in results.items()}
 
 
-def _drafts(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:
+def drafts_of(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:
     """Return a draft of each body.
 
     Raises:

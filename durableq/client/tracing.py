@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +32,7 @@ SYSTEM: Final = "durableq"
 CARRIED: Final = ("traceparent", "tracestate")
 
 _Store = Callable[[list[Draft]], list[str]]
+_StoreAsync = Callable[[list[Draft]], Awaitable[list[str]]]
 
 
 class Tracing:
@@ -53,14 +54,40 @@ class Tracing:
 
     def send(self, queue: str, drafts: Sequence[Draft], store: _Store) -> list[str]:
         """Store messages inside a producer's span, whose context they carry; return their ids."""
+        with self._sending(queue, drafts) as (carrying, sent):
+            ids = store(carrying)
+            sent(ids)
+            return ids
+
+    async def send_async(
+        self, queue: str, drafts: Sequence[Draft], store: _StoreAsync
+    ) -> list[str]:
+        """Do as `send` does, in a coroutine: the span is open while it waits."""
+        with self._sending(queue, drafts) as (carrying, sent):
+            ids = await store(carrying)
+            sent(ids)
+            return ids
+
+    @contextmanager
+    def _sending(
+        self, queue: str, drafts: Sequence[Draft]
+    ) -> Iterator[tuple[list[Draft], Callable[[list[str]], None]]]:
+        """Open a producer's span; yield drafts that carry its context, and a function for the ids.
+
+        Args:
+            queue: the target.
+            drafts: as the sender made them.
+        """
         about = self._about("send", queue, len(drafts))
         with self._span("send", queue, self._api.SpanKind.PRODUCER, about) as span:
+
+            def sent(ids: list[str]) -> None:
+                if len(ids) == 1 and ids[0]:
+                    span.set_attribute("messaging.message.id", ids[0])
+
             carrier: dict[str, str] = {}
             self._propagator.inject(carrier)
-            ids = store([_carrying(one, carrier) for one in drafts])
-            if len(ids) == 1 and ids[0]:
-                span.set_attribute("messaging.message.id", ids[0])
-            return ids
+            yield [_carrying(one, carrier) for one in drafts], sent
 
     def received(self, queue: str, messages: Sequence[Message], seconds: float) -> None:
         """Make the span of a receive that has just ended with messages."""

@@ -162,7 +162,7 @@ class QueueFull(Conflict):
             advice = (
                 "Its setting on_full is block, but this send cannot wait: it is part of a "
                 "transaction, which keeps the workers from making room, or it runs on an event "
-                "loop. Send outside the transaction, or with asyncio.to_thread."
+                "loop. Send outside the transaction, or with `await queue.asend(…)`."
             )
         super().__init__(f"Queue {queue!r} is full: {why}. Nothing was sent. {advice}")
         self.queue = queue

@@ -22,6 +22,10 @@ MAX_ATTRIBUTES_BYTES: Final = 16 << 10
 #: Priorities are -100 to 100; a higher one is received first.
 MAX_PRIORITY: Final = 100
 MAX_SEND_BATCH: Final = 10_000
+#: Messages of the sends of coroutines that wait for their commit, in one event loop.
+MAX_PENDING: Final = 1_000
+#: Bytes of their bodies.
+MAX_PENDING_BYTES: Final = 16 << 20
 #: Messages of one receive, as in the largest batch that AWS Lambda is given.
 MAX_RECEIVE: Final = 10_000
 #: Messages of one call that names them, or decides about them.

@@ -23,7 +23,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, overload
 
-from durableq.model.errors import DurableQError, Unsupported
+from durableq.model.errors import DurableQError, QueueFull, Unsupported
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
 from durableq.model.limits import MAX_WAIT_MS
 from durableq.model.message import (
@@ -207,6 +207,16 @@ class Queueing(Protocol):
             QueueFull: the batch does not fit into the backlog limits.
             InvalidInput: it would not fit into them if the queue were empty.
             StorageFull: the disk has less free space than `min_free_bytes`.
+        """
+        ...
+
+    def has_room(self, full: QueueFull) -> bool:
+        """Return whether a send that was refused may fit now, or raises another error.
+
+        It does not write, so that many that wait do not keep writers out.
+
+        Args:
+            full: the refusal.
         """
         ...
 

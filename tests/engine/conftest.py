@@ -1,6 +1,7 @@
 """A database with the queue `orders`, and the application that holds it open.
 
-It is a file, and for tests with the mark `plain.ON_BOTH` a schema of PostgreSQL as well.
+It is a file, and for tests with the mark `plain.ON_BOTH` a schema of PostgreSQL as well; with the
+mark `loops.ON_ALL` a store in memory, too.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.support import new_file
 
 @pytest.fixture
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if getattr(request, "param", "") == "memory":
+        return "memory://"
     if getattr(request, "param", "") == "postgres":
         server, _, name = request.getfixturevalue("postgres_url").rpartition("schema=")
         return f"{server}options=-csearch_path%3D{name}&schema={name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from durableq import DurableQ
+from durableq import DurableQ, InvalidBody
 from durableq.client import tracing
 from durableq.model.limits import MAX_ATTRIBUTES, MAX_ATTRIBUTES_BYTES
 from durableq.model.message import draft
@@ -113,6 +114,34 @@ def test_the_senders_attributes_come_first(dq: DurableQ, exporter: InMemorySpanE
     assert names == ["send orders"] * 4 + ["receive orders"]
     (receive,) = exporter.get_finished_spans()[-1:]
     assert len(receive.links) == 1, "one message carries a context"
+
+
+def test_sends_of_coroutines_have_the_span_of_their_coroutine_as_parent(
+    dq: DurableQ, exporter: InMemorySpanExporter
+) -> None:
+    """Also those that share a commit; each carries the context of its own span."""
+    orders, small = dq.queue("orders"), dq.queue("small", max_body_bytes=10)
+    tracer = vars(tracing.active)["_tracer"]
+
+    async def request(number: int) -> None:
+        with tracer.start_as_current_span(f"request {number}"):
+            await orders.asend(number)
+
+    async def main() -> None:
+        await asyncio.gather(*map(request, range(20)))
+        with pytest.raises(InvalidBody):
+            await small.asend("x" * 20)
+
+    asyncio.run(main())
+    ended = {span.context.span_id: span for span in exporter.get_finished_spans() if span.context}
+    for message in orders.receive(20):
+        _, _, span_id, _ = str(message.attributes["traceparent"]).split("-")
+        sent = ended[int(span_id, 16)]
+        assert (sent.attributes or {})["messaging.message.id"] == message.id
+        assert sent.parent is not None
+        assert ended[sent.parent.span_id].name == f"request {message.body}"
+    *_, failed = [span for span in ended.values() if span.name == "send small"]
+    assert str((failed.attributes or {})["error.type"]).endswith("InvalidBody")
 
 
 def test_a_failed_send_is_a_span_with_the_class_of_the_error(

@@ -6,6 +6,7 @@ import itertools
 from typing import Final
 
 from tests.sabotage import (
+    async_bugs,
     backlog_bugs,
     breaker_bugs,
     coalescing_bugs,
@@ -35,6 +36,7 @@ from tests.sabotage import (
 )
 
 _MODULES: Final = (
+    async_bugs,
     backlog_bugs,
     breaker_bugs,
     coalescing_bugs,

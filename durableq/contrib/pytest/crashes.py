@@ -24,8 +24,8 @@ _REACHED_BY: Final[dict[str, str]] = {
     "after handler": "a handler that returns; one that raises does not reach it",
     "before commit": "a handler that ends its message.transaction()",
     "after commit": "a handler that ends its message.transaction()",
-    "before send": "queue.send or queue.send_many without connection=",
-    "after send": "queue.send or queue.send_many without connection=",
+    "before send": "queue.send, send_many, asend or asend_many without connection=",
+    "after send": "queue.send, send_many, asend or asend_many without connection=",
 }
 
 

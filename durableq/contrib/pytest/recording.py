@@ -122,12 +122,17 @@ class RecordingStore:
     def together(self, calls: Sequence[Call]) -> list[Answer]:
         """Run several operations; see Queueing.together."""
         crashes.check_alive()
+        sends = any(isinstance(call, Send) for call in calls)  # of coroutines
+        if sends:
+            crashes.reach("before send")
         answers = self.inner.together(calls)
         for call, answer in zip(calls, answers, strict=True):
             if isinstance(answer, Received):
                 self._see(answer)
             elif isinstance(call, Send) and isinstance(answer, list):
                 self._log.add(call.queue, cast(list[str], answer), call.drafts)
+        if sends:
+            crashes.reach("after send")
         return answers
 
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> _RecordedBlock:

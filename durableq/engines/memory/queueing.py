@@ -126,10 +126,11 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
             if not full.block_ms:
                 raise
             again = partial(self.send_now, queue, drafts)
-            return send_when_room(self, again, full, self._has_room)
+            return send_when_room(self, again, full, self.has_room)
 
     @query
-    def _has_room(self, full: QueueFull) -> bool:
+    def has_room(self, full: QueueFull) -> bool:
+        """Return whether a send that was refused may fit now."""
         return self._backlog(full.queue).has_room(*full.needs)
 
     @operation

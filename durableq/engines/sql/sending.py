@@ -54,7 +54,7 @@ class Sending(Operations):
                 if not full.block_ms:
                     raise
                 again = partial(self._database.run, send, queue, drafts)
-                return send_when_room(self, again, full, self._has_room)
+                return send_when_room(self, again, full, self.has_room)
         with self._database.join(connection) as tx:
             return send(tx, queue, drafts)
 
@@ -62,8 +62,8 @@ class Sending(Operations):
         """Start watching for writes; each engine has its own way."""
         raise NotImplementedError
 
-    def _has_room(self, full: QueueFull) -> bool:
-        """Return whether the queue has room for a send now, or lets it raise another error."""
+    def has_room(self, full: QueueFull) -> bool:
+        """Return whether a send that was refused may fit now, or raises another error."""
         with self._database.read() as tx:
             row = tx.execute(tx.sql.QUEUE, (full.queue,)).fetchone()
             return row is None or read_backlog(tx, row[0])[0].has_room(*full.needs)

@@ -174,7 +174,7 @@ class BacklogContract(StoreCase):
         async def send_in_a_coroutine() -> str:
             return send(store, 3)
 
-        with pytest.raises(QueueFull, match=r"cannot wait.*asyncio\.to_thread"):
+        with pytest.raises(QueueFull, match=r"cannot wait.*await queue\.asend"):
             asyncio.run(send_in_a_coroutine())
 
     @needs(Capability.TRANSACTIONS)
@@ -199,6 +199,19 @@ class BacklogContract(StoreCase):
         assert outcomes == [Outcome.DONE]
         assert isinstance(sent, list)
         assert bodies(receive(store)) == ["2", "4"]
+
+    def test_a_look_tells_whether_a_refused_send_may_fit(self, store: FullStore) -> None:
+        store.declare_queue(ORDERS, {"max_backlog": 2})
+        store.send(ORDERS, drafts(1, 2))
+        with pytest.raises(QueueFull) as one:
+            store.send(ORDERS, drafts(3))
+        with pytest.raises(QueueFull) as two:
+            store.send(ORDERS, drafts(3, 4))
+        assert not store.has_room(one.value)
+        complete(store, take(store))
+        assert store.has_room(one.value)
+        assert not store.has_room(two.value)
+        assert bodies(receive(store)) == ["2"], "a look stores nothing"
 
     def test_a_limit_below_the_backlog_refuses_sends_until_there_is_room(
         self, store: FullStore

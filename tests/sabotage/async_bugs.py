@@ -1,0 +1,76 @@
+"""Bugs to plant in the calls of coroutines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from durableq.client import committing
+from durableq.model.errors import InvalidInput
+
+
+def share_an_error_with_the_neighbours() -> None:
+    """A part of a group that is refused as one is not run again, each by itself."""
+    module: Any = committing
+    commit = module._commit
+
+    def once(store: Any, group: Sequence[Any], *, merges: bool) -> None:
+        if merges:
+            commit(store, group, merges=True)
+            return
+        for each in group:
+            each.give(InvalidInput("A neighbour was refused."))
+
+    module._commit = once
+
+
+def send_after_a_cancellation() -> None:
+    """An operation whose coroutine was cancelled stays in the queue."""
+    cls: Any = committing.Committer
+    cls.withdraw = lambda _self, operation: operation.is_done
+
+
+def close_without_the_sends() -> None:
+    """Closing drops the operations that were accepted, and wait."""
+    cls: Any = committing.Committer
+    close = cls.close
+
+    def drop(self: Any) -> None:
+        self._waiting.clear()
+        close(self)
+
+    cls.close = drop
+
+
+def inherit_the_operations_of_the_parent() -> None:
+    """A forked child waits for a thread that it does not have."""
+    module: Any = committing
+    module._committers.clear = lambda: None
+
+
+BUGS = (
+    share_an_error_with_the_neighbours,
+    send_after_a_cancellation,
+    close_without_the_sends,
+    inherit_the_operations_of_the_parent,
+)
+_SENDS = "tests/engine/test_async_sends.py::"
+_CLOSING = "tests/engine/test_async_closing.py::"
+SEEN_BY = [
+    (
+        "share_an_error_with_the_neighbours",
+        _SENDS + "test_an_error_reaches_the_caller_whose_send_it_was[sqlite]",
+    ),
+    (
+        "send_after_a_cancellation",
+        _SENDS + "test_a_cancelled_send_is_not_sent_unless_its_commit_had_begun[sqlite]",
+    ),
+    (
+        "close_without_the_sends",
+        _CLOSING + "test_closing_loses_no_send_that_was_accepted[sqlite]",
+    ),
+    (
+        "inherit_the_operations_of_the_parent",
+        _CLOSING + "test_a_forked_child_sends_although_its_parent_waits",
+    ),
+]
