@@ -15,6 +15,7 @@ from durableq.cli.options import Session, check_there
 from durableq.client.app import DurableQ
 from durableq.client.reader import Reader
 from durableq.runtime.logs import LogFormat, configure
+from durableq.runtime.systemd import Systemd
 
 if TYPE_CHECKING:
     from durableq.dashboard import Access
@@ -85,7 +86,7 @@ def dashboard(
 
     Example: durableq dashboard --db shop.db
     """
-    access = reach.access()
+    access, systemd = reach.access(), Systemd()
     if read_only and backup_dir is not None:
         raise output.Misuse("--read-only makes no backups: drop it, or --backup-dir.")
     from durableq.dashboard import dashboard as made
@@ -103,7 +104,7 @@ def dashboard(
             url = server.url_of(listening)
             session.show({"url": url, "database": session.address}, url)
             output.say(f"The dashboard of {session.address}. Ctrl-C ends it.")
-            server.serve(site, listening)
+            server.serve(site, listening, systemd)
 
 
 def _is_loopback(host: str) -> bool:

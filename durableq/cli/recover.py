@@ -34,6 +34,7 @@ from durableq.model.units import span
 from durableq.runtime.logs import LogFormat, LogLevel, configure, json_line
 from durableq.runtime.outage import wait_out
 from durableq.runtime.signals import Handler, StopRequests, handling, has_terminal
+from durableq.runtime.systemd import Systemd
 from durableq.store.core import Capability
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def recover(
         raise output.Misuse("--rate limits messages sent back, and --dry-run sends none: drop one.")
     from durableq.recovery.process import Recovery
 
+    systemd = Systemd()
     configure(log_format, "recovery", sys.stderr, log_level)
     loaded, rules = wait_out(lambda: _chosen_policies(session, policy), log)
     report = _Report(session.as_json, log_format)
@@ -94,7 +96,9 @@ def recover(
     if plain:
         session.announce(loaded.url)
     queues = tuple(queue or ())
-    recovery = Recovery(loaded, queues=queues, rules=rules, rate=rate, on_change=report.change)
+    recovery = Recovery(
+        loaded, queues=queues, rules=rules, rate=rate, on_change=report.change, systemd=systemd
+    )
     if dry_run:
         report.plan(recovery, loaded.url, hint)
     else:

@@ -32,6 +32,7 @@ from durableq.model.errors import DurableQError, Unsupported
 from durableq.model.units import to_ms
 from durableq.runtime.logs import LogFormat, LogLevel, configure, json_line, text_line
 from durableq.runtime.outage import wait_out
+from durableq.runtime.systemd import Systemd
 from durableq.store.core import Capability, Store
 
 if TYPE_CHECKING:
@@ -170,8 +171,8 @@ def work(
     log_format, log_level = watching.log_format, watching.log_level
     limits.check()
     source.check()
+    systemd = Systemd()
     line = _line(log_format, log_level) if drain else None
-    around = _above(line)
     configure(log_format, "supervisor", sys.stderr if line is None else line, log_level)
     report = _reporter(log_format, log_level, line, as_json=session.as_json)
 
@@ -188,8 +189,8 @@ def work(
         is_plain = log_format is LogFormat.TEXT and not session.as_json and options.app
         hint = demo_hint(session) if is_plain else None
         store = wait_out(lambda: _store(loaded, options), log)
-        watched = {"on_event": report, "histograms": histograms, "around": around}
-        fleet = limits.supervisor(options, procs, store, **watched)
+        watched = {"on_event": report, "histograms": histograms, "around": _above(line)}
+        fleet = limits.supervisor(options, procs, store, systemd=systemd, **watched)
         if log_format is LogFormat.TEXT:
             session.announce(loaded.url)
         if hint is not None:

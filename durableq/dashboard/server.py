@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from durableq.dashboard.live import Live
 from durableq.model.errors import Conflict, InvalidInput
+from durableq.runtime.systemd import Systemd
 
 #: A page that is still being read when the server ends is cut off after this time.
 _END_SECONDS = 2
@@ -51,8 +52,14 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
 
 
-def serve(app: Starlette, listening: socket.socket) -> None:
-    """Serve a dashboard until SIGTERM or Ctrl-C."""
+def serve(app: Starlette, listening: socket.socket, systemd: Systemd | None = None) -> None:
+    """Serve a dashboard until SIGTERM or Ctrl-C.
+
+    Args:
+        app: the dashboard.
+        listening: the socket to accept connections at.
+        systemd: is told what this process does; None without it.
+    """
     config = uvicorn.Config(
         app,
         access_log=False,
@@ -65,13 +72,29 @@ def serve(app: Starlette, listening: socket.socket) -> None:
         timeout_graceful_shutdown=_END_SECONDS,
         ws="none",
     )
-    _Server(config, app.state.live).run(sockets=[listening])
+    _Server(config, app.state.live, systemd or Systemd({})).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+    def __init__(self, config: uvicorn.Config, live: Live, systemd: Systemd) -> None:
         super().__init__(config)
         self._live = live
+        self._systemd = systemd
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer."""
+        await super().startup(sockets)
+        self._systemd.ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look whether to end, ten times a second; a loop that hangs sends no beat."""
+        self._systemd.beat("serving")
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the connections."""
+        self._systemd.stopping()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End at a signal; the process ends as one that has done its work."""

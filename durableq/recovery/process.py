@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from durableq.client.app import DurableQ
 from durableq.model.dead_letters import RECOVERY_ACTOR, DeadLetterFilter
@@ -21,7 +21,6 @@ from durableq.model.errors import PASSING, InvalidInput, UnknownQueue
 from durableq.model.flow.breaker import Phase
 from durableq.model.message import DeadLetter, Outcome, Receipt
 from durableq.model.queues import dead_letter_name
-from durableq.model.text import shown
 from durableq.recovery.circuit_breaker import (
     DEFAULT_THRESHOLDS,
     BreakerChange,
@@ -31,8 +30,10 @@ from durableq.recovery.circuit_breaker import (
 )
 from durableq.recovery.leases import RecoveryLeases
 from durableq.recovery.policies import AppPolicies, Policies, PolicyDecision, RulePolicies
+from durableq.recovery.send_rate import SendRate
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged, persist
+from durableq.runtime.systemd import Systemd
 from durableq.runtime.wakeup import MessageWaiter, WakeupEvent
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import this_process
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from durableq.recovery.rules import Rules
 
 log = logging.getLogger("durableq.recovery")
+
+T = TypeVar("T")
 
 #: Number of dead letters to read at a time for a plan.
 PAGE_SIZE: Final = 100
@@ -71,39 +74,6 @@ class RecoveryResult:
     by: str = ""
 
 
-class SendRate:
-    """A rate limit without bursts for messages that are sent back.
-
-    Args:
-        per_second: the limit; None means no limit.
-        now: seconds, on a monotonic clock.
-
-    Raises:
-        InvalidInput: not more than 0.
-    """
-
-    def __init__(self, per_second: float | None, now: Callable[[], float] = time.monotonic) -> None:
-        if per_second is not None and not 0 < per_second < float("inf"):
-            raise InvalidInput(f"A rate is a number over 0, got {shown(per_second)}.")
-        self._per_second = per_second
-        self._now = now
-        self._next_at = now()
-
-    def batch_size(self, most: int) -> int:
-        """Return the number of dead letters to lease: no more than may be sent in a second."""
-        return most if self._per_second is None else max(1, min(most, int(self._per_second)))
-
-    def wait(self, stopping: WakeupEvent) -> bool:
-        """Wait until one may be sent, and count it; False if told to stop meanwhile."""
-        if self._per_second is None:
-            return True
-        while (left := self._next_at - self._now()) > 0:
-            if stopping.wait(left):
-                return False
-        self._next_at = self._now() + 1 / self._per_second
-        return True
-
-
 class RecoveryContext(NamedTuple):
     """The objects that all consumers of a process share."""
 
@@ -116,6 +86,8 @@ class RecoveryContext(NamedTuple):
     actor: str
     on_decision: Callable[[RecoveryResult], None]
     outage: Outage
+    #: Called at least once a second while the process does its work.
+    on_step: Callable[[], None]
     #: Whether the process ends when no dead letter is ready that may be decided about now.
     once: bool = False
 
@@ -172,6 +144,7 @@ class DeadLetterConsumer:
         for dead_letter, receipt in dead_letters:
             if self._context.stopping.is_set:
                 break
+            self._context.on_step()
             if self._context.leases.start(receipt):
                 self._decide(dead_letter, receipt)
         return max(len(dead_letters), 1)
@@ -204,9 +177,7 @@ class DeadLetterConsumer:
                 self._deferred.append(receipt)
                 self._refused_by = _snapshot(self._breaker.state)
             return
-        result = persist(
-            lambda: self._apply(dead_letter, receipt, decided), context.stopping, context.outage
-        )
+        result = self._persist(lambda: self._apply(dead_letter, receipt, decided))
         if result is not None:
             context.leases.end(receipt)
             context.on_decision(result)
@@ -216,11 +187,19 @@ class DeadLetterConsumer:
         context = self._context
         return (
             self._breaker.may_admit(dead_letter)
-            and context.rate.wait(context.stopping)
-            and bool(
-                persist(lambda: self._breaker.admit(dead_letter), context.stopping, context.outage)
-            )
+            and context.rate.wait(context.stopping, context.on_step)
+            and bool(self._persist(lambda: self._breaker.admit(dead_letter)))
         )
+
+    def _persist(self, write: Callable[[], T]) -> T | None:
+        """Write, again and again during an outage; None if told to stop meanwhile."""
+        context = self._context
+
+        def step() -> T:
+            context.on_step()
+            return write()
+
+        return persist(step, context.stopping, context.outage)
 
     def _apply(
         self, dead_letter: DeadLetter, receipt: Receipt, decided: PolicyDecision
@@ -258,6 +237,7 @@ class Recovery:
         thresholds: the thresholds of the circuit breakers; None means those of the rules.
         on_change: called when a breaker opens, probes or closes.
         clock: the clock; tests replace it.
+        systemd: is told what this process does; None without it.
 
     Raises:
         AppError: there is no policy, or none for a named queue.
@@ -274,8 +254,10 @@ class Recovery:
         thresholds: Thresholds | None = None,
         on_change: Callable[[BreakerChange], None] = lambda _: None,
         clock: Clock | None = None,
+        systemd: Systemd | None = None,
     ) -> None:
         self._app = app
+        self._systemd = systemd or Systemd({})
         self._clock = clock or SystemClock()
         self.policies: Policies = (
             AppPolicies(app.policies, queues)
@@ -339,19 +321,11 @@ class Recovery:
             waiter = stack.enter_context(
                 closing(MessageWaiter(store, self.stopping, PAUSES_SECONDS))
             )
-            context = RecoveryContext(
-                store,
-                self.policies,
-                leases,
-                self._rate,
-                self.stopping,
-                owner_id,
-                self._name,
-                on_decision,
-                outage,
-                once,
-            )
+            context = self._context(leases, owner_id, on_decision, outage, once)
+            self._systemd.ready()
+            stack.callback(self._systemd.stopping)
             while not self.stopping.is_set:
+                context.on_step()
                 try:
                     count = self._process_batches(context)
                     outage.end()
@@ -365,6 +339,28 @@ class Recovery:
                     outage.report(error)
                     self.stopping.wait(PAUSE_SECONDS)
         return leases.decided
+
+    def _context(
+        self,
+        leases: RecoveryLeases,
+        owner_id: int,
+        on_decision: Callable[[RecoveryResult], None],
+        outage: Outage,
+        once: bool,
+    ) -> RecoveryContext:
+        return RecoveryContext(
+            self._app.store,
+            self.policies,
+            leases,
+            self._rate,
+            self.stopping,
+            owner_id,
+            self._name,
+            on_decision,
+            outage,
+            lambda: self._systemd.beat(f"{leases.decided} decided"),
+            once,
+        )
 
     def _register(self) -> int:
         """Open the store, check the policies against it, and register this process."""

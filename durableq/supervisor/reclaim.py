@@ -1,4 +1,4 @@
-"""Reclaiming the messages that were leased to a worker when it ended."""
+"""The messages leased to a worker: reclaimed when it ended, extended while it cannot do so."""
 
 from __future__ import annotations
 
@@ -53,6 +53,14 @@ def reclaim_messages(
         store.release(released)
     store.require(Capability.FLEET).unregister(scoreboard.owner_id)
     return len(messages)
+
+
+def extend_leases(store: Store, owner_id: int) -> None:
+    """Extend the leases of a worker of which more than a third is over."""
+    for message in store.require(Capability.FLEET).leases_of(owner_id):
+        lease_ms = store.settings(message.queue).visibility_timeout_ms
+        if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
+            store.extend([message.receipt], lease_ms)
 
 
 def _judge(

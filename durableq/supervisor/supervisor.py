@@ -14,13 +14,15 @@ from typing import Final, NamedTuple
 from durableq.model.errors import PASSING, DurableQError
 from durableq.runtime.logs import LogFormat
 from durableq.runtime.outage import MIGRATED, MOVED, Outage, describe
-from durableq.store.core import Capability, Store
+from durableq.runtime.systemd import Systemd
+from durableq.store.core import Store
 from durableq.supervisor.histograms import FleetHistograms
 from durableq.supervisor.output import Around, HandlerOutput
 from durableq.supervisor.peers import DeadWorkers
-from durableq.supervisor.reclaim import ExitReason, reclaim_messages
+from durableq.supervisor.reclaim import ExitReason, extend_leases, reclaim_messages
 from durableq.supervisor.reload import Reload
 from durableq.supervisor.scoreboard import Stage
+from durableq.supervisor.service import FleetService
 from durableq.supervisor.signals import Request, SupervisorSignals, adopts, reap
 from durableq.supervisor.starting import FALSE_STARTS, StartWatch, has_other_cause, is_shortage
 from durableq.supervisor.worker_process import WorkerProcess, describe_exit
@@ -60,6 +62,7 @@ class Supervisor:
         start_seconds: time limit of the import of the application.
         histograms: the workers' histograms; None without metrics.
         around: makes a context for each write of workers' output to stderr.
+        systemd: is told what the fleet does; None without it.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Supervisor:
         start_seconds: float = START_SECONDS,
         histograms: FleetHistograms | None = None,
         around: Around = nullcontext,
+        systemd: Systemd | None = None,
     ) -> None:
         self._options = options
         self._around = around
@@ -85,6 +89,7 @@ class Supervisor:
         ]
         self._signals = SupervisorSignals()
         self._reload = Reload(self._workers, options.grace_ms / 1000)
+        self._service = FleetService(systemd or Systemd({}), options.grace_ms / 1000)
         self._starts = StartWatch(store, start_seconds, self._emit)
         self._adopts = adopts()
         self._false_starts = 0
@@ -131,6 +136,7 @@ class Supervisor:
                 workers = {worker.pid for worker in self._all_workers() if worker.is_running}
                 reap(workers.__contains__)
             self._handle_signals()
+            self._service.step(self._workers, self._reload.is_running, self._is_stopping)
             self._reload.step()
             self._answer_for_workers()
             self._check_periodically()
@@ -336,12 +342,7 @@ class Supervisor:
     def _extend_leases_of(self, worker: WorkerProcess) -> None:
         """Extend the leases of a worker whose handler blocks the interpreter."""
         try:
-            for message in self._store.require(Capability.FLEET).leases_of(
-                worker.scoreboard.owner_id
-            ):
-                lease_ms = self._store.settings(message.queue).visibility_timeout_ms
-                if message.receipt is not None and message.lease_left_ms < lease_ms * 2 / 3:
-                    self._store.extend([message.receipt], lease_ms)
+            extend_leases(self._store, worker.scoreboard.owner_id)
         except DurableQError as error:
             text = f"leases of {worker.name} could not be extended: {describe(error)}"
             self._emit("unextended", text, worker)

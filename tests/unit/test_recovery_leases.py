@@ -24,7 +24,8 @@ from durableq.recovery.circuit_breaker import (
     read,
 )
 from durableq.recovery.leases import RecoveryLeases
-from durableq.recovery.process import Recovery, SendRate
+from durableq.recovery.process import Recovery
+from durableq.recovery.send_rate import SendRate
 from durableq.runtime.clock import SystemClock
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Capability
