@@ -54,6 +54,7 @@ if _TYPE_CHECKING:
         Reason,
         Receipt,
     )
+    from durableq.model.progress import Progress
     from durableq.store.core import QueueInfo
 
 __version__ = "0.1.0"
@@ -88,6 +89,7 @@ __all__ = [
     "Outcome",
     "OutcomeUnknown",
     "Producer",
+    "Progress",
     "Queue",
     "QueueFull",
     "QueueInfo",
@@ -139,6 +141,7 @@ _HOMES = {
     "Outcome": "durableq.model.message",
     "OutcomeUnknown": "durableq.model.errors",
     "Producer": "durableq.client.producer",
+    "Progress": "durableq.model.progress",
     "Queue": "durableq.client.queue",
     "QueueFull": "durableq.model.errors",
     "QueueInfo": "durableq.store.core",

@@ -5,14 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from durableq.admin import progress
 from durableq.admin.readers import Readers
 from durableq.model.health import KeyCounts, Storage
 from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.progress import Progress
 from durableq.model.queues import Counters
 from durableq.recovery.circuit_breaker import BreakerState, read
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, Usage, liveness, usage
+
+#: Messages whose progress an overview has.
+MAX_PROGRESS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,8 @@ class Overview:
     breakers: dict[str, BreakerState]
     keys: KeyCounts
     storage: Storage
+    #: The last reports about messages in flight, in order of id: at most MAX_PROGRESS.
+    progress: list[Progress]
     #: The running workers, by the queues they receive from.
     readers: Readers
 
@@ -97,7 +105,8 @@ def look(store: Store, before: Overview | None = None) -> Overview:
     known = {name: state for name, state in breakers.items() if state is not None}
     keys = store.require(Capability.IDEMPOTENCY).key_counts()
     storage = store.require(Capability.INSPECT).storage()
-    return Overview(at, queues, workers, known, keys, storage, Readers(registered))
+    reported = progress.in_flight(store, None, MAX_PROGRESS)
+    return Overview(at, queues, workers, known, keys, storage, reported, Readers(registered))
 
 
 def _flow(

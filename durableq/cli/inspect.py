@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Final
 
+from durableq.admin import progress
 from durableq.cli import output, rendering
 from durableq.cli.help import option
 from durableq.cli.options import After, Limit, MessageId, Queue, Session, chosen_queue
@@ -15,6 +16,7 @@ from durableq.model.arguments import listed
 from durableq.model.errors import UnknownMessage
 from durableq.model.info import ANYTHING, Search
 from durableq.model.message import HistoryEvent, Message, State
+from durableq.model.progress import Progress
 from durableq.model.queues import Counts
 from durableq.model.text import shown
 from durableq.store.core import Capability
@@ -123,6 +125,7 @@ def show(
     with session.opened() as store:
         found = store.require(Capability.INSPECT).message(message_id)
         history = store.require(Capability.DEAD_LETTERS).history(message_id)
+        reported = progress.of_message(store, message_id)
     if found is None and not history:
         raise UnknownMessage(message_id)
     if raw:
@@ -131,12 +134,15 @@ def show(
         output.raw(found.body if isinstance(found.body, bytes) else str(found.body).encode())
         return
     if not session.as_json:
-        print_message(message_id, found, history, whole_body=body)
+        print_message(message_id, found, history, whole_body=body, reported=reported)
         return
     known: dict[str, Any] = {"id": message_id, "state": "ended"}
     if found is not None:
         before = rendering.receives_before_death(found, history)
-        known = rendering.message_document(found) | {"receives_before_death": before}
+        known = rendering.message_document(found) | {
+            "receives_before_death": before,
+            "progress": None if reported is None else reported._asdict(),
+        }
     output.document(known | {"history": [rendering.event_document(event) for event in history]})
 
 
@@ -166,6 +172,7 @@ def print_message(
     history: list[HistoryEvent],
     *,
     whole_body: bool = False,
+    reported: Progress | None = None,
 ) -> None:
     """Print a message and its history, and the traceback of its last failure."""
     if found is None:
@@ -173,6 +180,8 @@ def print_message(
     else:
         shown = rendering.whole_body if whole_body else rendering.folded_body
         facts = [*_facts(found, history), ("body", shown(found))]
+        if reported is not None:
+            facts.insert(1, ("progress", rendering.progress_words(reported)))
     output.lines(output.fields([("message", message_id), *facts]))
     if not history:
         return

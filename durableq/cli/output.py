@@ -63,6 +63,8 @@ SCHEMA: Final = 1
 #: Rows of a list that are written at once.
 _LINES: Final = 500
 _BARS: Final = "▁▂▃▄▅▆▇█"
+#: The width of the bar of a fraction.
+BAR_COLUMNS: Final = 10
 #: A longer name of a field stands beside the column of names.
 _NAME_CHARS: Final = 30
 #: Further lines of commentary are indented as much.
@@ -315,6 +317,12 @@ def sparkline(values: Sequence[float], most: float | None = None) -> str:
     if most <= 0:
         return _BARS[0] * len(values)
     return "".join(_BARS[min(int(8 * value / most), 7)] for value in values)
+
+
+def bar(fraction: float) -> str:
+    """Return a bar of BAR_COLUMNS that is full at 1."""
+    full = int(BAR_COLUMNS * fraction)
+    return _BARS[-1] * full + "░" * (BAR_COLUMNS - full)
 
 
 def live() -> Callable[[str], None]:

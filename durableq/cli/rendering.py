@@ -22,6 +22,7 @@ from durableq.model.message import (
     Reason,
     State,
 )
+from durableq.model.progress import Progress
 from durableq.model.settings import LIMIT_SETTINGS, SETTINGS, Kind, QueueSettings, Setting
 from durableq.model.text import visible
 from durableq.model.units import span
@@ -93,6 +94,12 @@ def state_words(message: Message) -> str:
         wait = span(message.delayed_until_ms - now_ms())
         return f"delayed {where} until {moment(message.delayed_until_ms)} (in {wait})"
     return f"ready {where}"
+
+
+def progress_words(progress: Progress) -> str:
+    """Return the progress of a message in words."""
+    told = f", {visible(progress.text)}" if progress.text else ""
+    return f"{progress.percent} %{told}, reported {ago(progress.at_ms)}"
 
 
 def ended_words(history: list[HistoryEvent]) -> str:

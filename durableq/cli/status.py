@@ -16,6 +16,8 @@ from durableq.cli.help import option
 from durableq.cli.options import Session
 from durableq.cli.screen import RED, YELLOW, Line, moves_cursor
 from durableq.model.flow.breaker import Phase
+from durableq.model.progress import Progress
+from durableq.model.text import visible
 from durableq.model.units import span
 from durableq.store.core import Store
 
@@ -29,6 +31,8 @@ SAMPLE_SECONDS: Final = 0.2
 EVERY_SECONDS: Final = 1.0
 #: Messages of a worker that are named in its row, and the characters of their ids.
 SHOWN, SHOWN_CHARS = 2, 20
+#: Messages whose progress is shown, and the beginning of its text.
+SHOWN_PROGRESS, TEXT_COLUMNS = 10, 30
 #: A handler that has run this long has its start shown.
 SLOW_MS: Final = 1000
 #: Samples in a sparkline.
@@ -50,6 +54,7 @@ def status(
     person. OLDEST is the longest wait of a ready message. IN/S and OUT/S are messages per second.
     A line for each queue with limits tells what they allow now. A terminal shows the columns from
     DUPLICATES on only where they are not all 0.
+    Messages whose handlers report their progress have a table of their own.
     With --json and --watch each refresh is a line of JSON.
 
     Example: durableq status --watch
@@ -88,6 +93,7 @@ def document(url: str, seen: Overview) -> dict[str, Any]:
         },
         "idempotency": seen.keys._asdict(),
         "storage": seen.storage._asdict(),
+        "progress": [one._asdict() for one in seen.progress],
     }
 
 
@@ -134,6 +140,11 @@ def _print(address: str, seen: Overview, flows: dict[str, deque[float]]) -> None
     else:
         output.line("No workers.")
     output.line()
+    if seen.progress:
+        output.rows(seen.progress[:SHOWN_PROGRESS], _PROGRESS, is_one_line=True)
+        if (more := len(seen.progress) - SHOWN_PROGRESS) > 0:
+            output.line(f"{more} more: durableq status --json")
+        output.line()
     neglected = list(filter(None, (seen.readers.neglect(view.info) for view in seen.queues)))
     for sentence in neglected:
         output.line(Line(f"{sentence[0].upper()}{sentence[1:]}.", mark=_NEGLECT, colour=YELLOW))
@@ -233,6 +244,13 @@ _WORKERS: Final[dict[str, Callable[[WorkerView], Any]]] = {
 }
 
 
+_PROGRESS: Final[dict[str, Callable[[Progress], Any]]] = {
+    "MESSAGE": lambda p: p.message_id,
+    "QUEUE": lambda p: p.queue,
+    "PROGRESS": lambda p: f"{output.bar(p.fraction)} {p.percent:3} %",
+    "REPORTED": lambda p: rendering.ago(p.at_ms),
+    "TEXT": lambda p: visible(p.text, TEXT_COLUMNS),
+}
 _QUEUE_COLOURS: Final[dict[str, Callable[[QueueView], str]]] = {
     "QUEUE": lambda v: YELLOW if v.info.settings.paused else "",
     "DEAD": lambda v: RED if v.dead.counts.present else "",

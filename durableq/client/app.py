@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final, Unpack
 
-from durableq.client import tracing
+from durableq.client import progress, tracing
 from durableq.client.committing import finish
 from durableq.client.handlers import Handlers
 from durableq.client.once import Values
@@ -261,6 +261,7 @@ class DurableQ(Handlers, Values):
         with self._opening:
             if self.opened is not None:
                 finish(self.opened)
+                progress.close(self.opened)
                 self.opened.close()
                 self.opened = None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, overload
 
+from durableq.client import progress as reports
 from durableq.client.failures import failure_of
 from durableq.client.transaction import BatchTransaction, MessageTransaction, Transaction
 from durableq.model import codec
@@ -24,6 +25,7 @@ from durableq.model.message import (
     Outcome,
     Receipt,
 )
+from durableq.model.progress import progress_report
 from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms
 from durableq.store.core import Capability, Store
@@ -222,6 +224,22 @@ class Delivery(Generic[Body]):
         outcome = self._store.extend([self.receipt], to_ms(seconds, "A visibility timeout"))[0]
         if outcome.refused:
             raise StaleReceipt(self.id, outcome.why)
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Report how far the handler is, for `durableq status`, `durableq show` and the dashboard.
+
+        It returns at once. The newest report of each message is stored by another thread, at once
+        or a second after the last one, and is gone when the message is settled or retried.
+
+        Args:
+            fraction: from 0 to 1.
+            text: for people; the first 200 characters are kept.
+
+        Raises:
+            InvalidInput: the fraction is no number from 0 to 1, or the text is no string.
+            StaleReceipt: the message is settled, or its lease is known to be lost.
+        """
+        reports.report(self._store, self, progress_report(self.receipt, fraction, text))
 
     def encoded(self, result: Any) -> str | None:
         """Return a result as JSON text; see `complete` for what it raises."""

@@ -16,6 +16,7 @@ from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
 from durableq.client.queue_async import AsyncQueue
 from durableq.client.results import result_of
+from durableq.model.arguments import check_text
 from durableq.model.control import check_refusals
 from durableq.model.errors import InvalidInput, StaleReceipt
 from durableq.model.info import BreakerInfo
@@ -35,6 +36,7 @@ from durableq.model.message import (
     draft,
     drafts,
 )
+from durableq.model.progress import Progress
 from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms, wall_ms
 from durableq.store.core import Capability, QueueInfo, Store
@@ -353,6 +355,15 @@ class Queue(AsyncQueue):
         check_key(key)
         seconds = to_ms(wait, "wait", MAX_DELAY_MS) / 1000
         return result_of(self._app.store, self.name, key, seconds)
+
+    def progress(self, message_id: str) -> Progress | None:
+        """Return the last report of the handler of a message; None if there is none.
+
+        There is none before the first report, nor once the message is settled or retried.
+        """
+        check_text(message_id, "The id of a message")
+        found = self._app.store.require(Capability.PROGRESS).progress_of([message_id])
+        return next((one for one in found if one.queue == self.name), None)
 
     def record(self, key: str) -> IdempotencyRecord | None:
         """Return the idempotency record of a key, or None.

@@ -37,6 +37,7 @@ from durableq.model.info import (
 )
 from durableq.model.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
 from durableq.model.once import OnceEntry
+from durableq.model.progress import Progress
 from durableq.model.text import is_storable, shown
 from durableq.store.core import Capability, Store
 
@@ -342,6 +343,14 @@ class RedactedStore:
         """Return the states of keys of `once`."""
         return [self._entry(each) for each in self._store.once_entries(limit, after_key)]
 
+    def progress_of(self, message_ids: Sequence[str]) -> list[Progress]:
+        """Return the last reports about messages."""
+        return [_hidden(each) for each in self._store.progress_of(message_ids)]
+
+    def progress_in(self, queue: str | None, limit: int) -> list[Progress]:
+        """Return the last reports about messages of a queue, or of all."""
+        return [_hidden(each) for each in self._store.progress_in(queue, limit)]
+
     def _messages(self, found: Sequence[Message]) -> list[Message]:
         return [self._redaction.message(each) for each in found]
 
@@ -378,3 +387,8 @@ def _compiled(pattern: str) -> tuple[re.Pattern[str], ...]:
             "as card or customer.name; * stands for any characters."
         )
     return tuple(re.compile(fnmatch.translate(name)) for name in names)
+
+
+def _hidden(reported: Progress) -> Progress:
+    """Return a report without its text, which may quote any value."""
+    return reported._replace(text=reported.text and HIDDEN)

@@ -72,6 +72,10 @@ def test_every_name_of_the_json_is_documented(run: Run, shop: Shop) -> None:
     shop.store.register(this_process("worker-1:17"))
     state = BreakerState(Phase.CLOSED, since_ms=1_000).to_json()
     assert shop.store.compare_and_set(f"{METADATA_PREFIX}orders", state, expected=None)
+    shop.queue.send(1)
+    (message,) = shop.queue.receive()
+    message.progress(0.4)
+    shop.dq.close()
     page = (ROOT / "docs" / "OPERATIONS.md").read_text()
     table = page.split("## Watching from a program", 1)[1].split("## ", 1)[0].split("|---|", 1)[1]
     told = set(re.findall(r"`(\w+)(?:\[\])?`", table)) - set(Phase) - {"null"}
@@ -234,3 +238,27 @@ def test_status_shows_the_circuit_breaker_of_recovery(run: Run, shop: Shop) -> N
         f"{METADATA_PREFIX}orders", first.to_json(), expected=opened.to_json()
     )
     assert "in a row" not in run("status").out
+
+
+def test_status_and_show_have_the_progress_of_messages_in_flight(run: Run, shop: Shop) -> None:
+    assert run("status", "--json").json["progress"] == []
+    assert "PROGRESS" not in run("status").out
+    shop.queue.send_many(range(12))
+    messages = shop.queue.receive(12)
+    for number, message in enumerate(messages):
+        message.progress(number / 10 if number < 10 else 1, f"page {number} \x1b[1m" + "." * 100)
+    shop.dq.close()
+    told = run("status", "--json").json["progress"]
+    assert [one["fraction"] for one in told[:5]] == [0, 0.1, 0.2, 0.3, 0.4]
+    assert {*told[0]} == {"message_id", "queue", "fraction", "text", "at_ms"}
+    shown = run("status").out
+    (row,) = [line for line in shown.splitlines() if "page 4" in line]
+    assert re.search(r"████░░░░░░  40 %  .* ago  page 4 \\e\[1m\.+…$", row)
+    assert "page 10" not in shown
+    assert "2 more: durableq status --json" in shown
+    last = messages[-1].id
+    told = re.escape(r"progress  100 %, page 11 \e[1m...")
+    assert re.search(told + r"\.+, reported .* ago", run("show", last).out)
+    assert run("show", last, "--json").json["progress"]["fraction"] == 1
+    shop.queue.send("waits")
+    assert run("show", "13", "--json").json["progress"] is None

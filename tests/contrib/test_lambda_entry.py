@@ -345,3 +345,16 @@ class TestRefused:
         dq.handler("orders", batch=2)(lambda batch: None)
         with pytest.raises(InvalidInput, match="takes batches"):
             entry(dq, "orders", key="messageId")
+
+
+def test_progress_is_a_line_of_the_log(dq: DurableQ, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="durableq.awslambda")
+
+    @dq.handler("orders")
+    def handle(message: Delivery) -> None:
+        message.progress(0.4, "page 4\nof 10")
+        with pytest.raises(InvalidInput, match="from 0 to 1, got 40"):
+            message.progress(40)
+
+    assert failed(entry(dq, "orders")(event(record("1", "{}")), Context())) == []
+    assert "message 1 of orders is at 40%: page 4\\nof 10" in caplog.text

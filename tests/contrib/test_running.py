@@ -16,10 +16,12 @@ from durableq import (
     DurableQ,
     InvalidBody,
     InvalidInput,
+    Progress,
     Unavailable,
 )
 from durableq.contrib.pytest import Clock, Ran, fresh, run_one, run_pending
 from tests.contrib.shop import Shop
+from tests.support import wait_for
 
 
 @pytest.mark.usefixtures("clock")
@@ -267,3 +269,22 @@ def test_only_an_application_with_a_fresh_store_is_run(shop: Shop) -> None:
 def test_a_limit_is_a_number_of_messages(shop: Shop, limit: Any) -> None:
     with fresh(shop.dq), pytest.raises(InvalidInput, match="limit is a number of messages"):
         run_pending(shop.dq, limit=limit)
+
+
+def test_a_handler_reports_its_progress(durableq_app: Any) -> None:
+    dq = DurableQ("memory://")
+    orders = dq.queue("orders")
+    seen: list[Progress | None] = []
+
+    @dq.handler("orders")
+    def handle(message: Delivery) -> None:
+        message.progress(0.4, "half")
+        wait_for(lambda: orders.progress(message.id) is not None)
+        seen.append(orders.progress(message.id))
+
+    durableq_app(dq)
+    orders.send(1)
+    assert run_one(dq) == Ran(completed=1)
+    (found,) = seen
+    assert found is not None
+    assert (found.fraction, found.text) == (0.4, "half")

@@ -181,3 +181,17 @@ def test_messages_are_listed_newest_first_and_searched(dq: DurableQ, client: Cli
     page = client.page("/queues/orders", params={"by": "id", "text": f" {one} "})
     assert page.text.startswith(f"Message {one}")
     assert client.page("/queues/orders", params={"by": "id", "text": "../x?y"}).status == 404
+
+
+def test_the_progress_of_a_message_is_on_its_page_and_on_that_of_its_queue(
+    dq: DurableQ, client: Client
+) -> None:
+    orders = dq.queue("orders")
+    orders.send_many([{"n": 1}, {"n": 2}])
+    first, second = orders.receive(2)
+    assert "In progress" not in client.page("/queues/orders").text
+    first.progress(0.4, "<b>page 4</b> of 10")
+    wait_for(lambda: orders.progress(first.id) is not None)
+    assert "40 % <b>page 4</b> of 10 reported" in client.page(f"/messages/{first.id}").text
+    assert "reported" not in client.page(f"/messages/{second.id}").text
+    assert f"{first.id} 40 % <b>page 4</b> of 10" in client.page("/queues/orders").text

@@ -24,6 +24,7 @@ from durableq.model.message import (
     Received,
 )
 from durableq.model.once import OnceEntry
+from durableq.model.progress import Progress, progress_report
 from durableq.store import capabilities
 from durableq.store.core import Capability, Queueing
 from tests.dashboard.client import Client
@@ -71,11 +72,21 @@ def secrets(dq: DurableQ) -> list[str]:
     dead_letters.decide_by_id("orders-dlq", [dead], Release("looked at"), actor="ada")
     complete(dq)
     dq.once("price", lambda: {"card": SECRET, "open": "shown"}, ttl=60)
+    report_progress(dq)
     outage = dq.queue("mail", breaker=True).send(BODY)
     (received,) = dq.store.receive("mail", 1).messages
     assert received.receipt is not None
     dq.store.fail([(received.receipt, Failure(Reason.UNAVAILABLE, "Unavailable", text))])
     return [dead, waiting, blob, outage]
+
+
+def report_progress(dq: DurableQ) -> None:
+    """Leave a message in flight, with the secret in the text of its progress."""
+    dq.queue("orders").send({"n": 1})
+    (received,) = dq.store.receive("orders", 1).messages
+    assert received.receipt is not None
+    report = progress_report(received.receipt, 0.5, SECRET)
+    dq.store.require(Capability.PROGRESS).report_progress([report])
 
 
 def complete(dq: DurableQ) -> None:
@@ -281,10 +292,10 @@ NOT_FOR_PAGES = {
     *("watch", "close", "delete_queue", "decide", "lease_dead_letters", "continue_redrive"),
     *("register", "beat", "unregister", "reclaim", "answer_for", "follow", "attach_result"),
     *("prune", "maintain", "compare_and_set", "execute", "prepare_transactions", "transaction"),
-    *("once_get_or_lease", "once_store", "once_extend", "once_fail"),
+    *("once_get_or_lease", "once_store", "once_extend", "once_fail", "report_progress"),
 }
 TEXTS = (
-    *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry),
+    *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry, Progress),
     *(SearchPage, HistoryPage, GroupInfo, QueueInfo, BreakerInfo, Received, RecoveryDecisions),
 )
 

@@ -179,6 +179,7 @@ STORING: dict[str, Call] = {
     "Queue.complete_many(results)": lambda w, v: w.orders.complete_many([w.message], results=v),
     "Queue.record": lambda w, v: w.orders.record(v),
     "Queue.result(key)": lambda w, v: w.orders.result(v),
+    "Queue.progress": lambda w, v: w.orders.progress(v),
     "Queue.result(wait)": lambda w, v: w.orders.result("k", wait=short(v)),
     "Producer.send(body)": lambda w, v: w.produce(v, {}),
     "Producer.send(key)": lambda w, v: w.produce(1, {"key": v}),
@@ -193,6 +194,8 @@ STORING: dict[str, Call] = {
     "Queue.open_breaker": lambda w, v: w.dq.queue("orders").open_breaker(seconds=v),
     "Queue.run_now": lambda w, v: w.dq.queue("orders").run_now(v),
     "Delivery.complete": lambda w, v: w.message.complete(v),
+    "Delivery.progress(fraction)": lambda w, v: w.message.progress(v),
+    "Delivery.progress(text)": lambda w, v: w.message.progress(0.5, v),
     "Delivery.attach_result": lambda w, v: w.message.attach_result(v),
     "Delivery.encoded": lambda w, v: w.message.encoded(v),
     "Delivery.attach_encoded": lambda w, v: None,  # called with the encoded result by attach_result

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final, NoReturn
 
 from durableq.client.delivery import Delivery
 from durableq.client.transaction import Transaction
 from durableq.contrib.awslambda.keys import HeldKey
 from durableq.model.errors import StaleReceipt, Unsupported
-from durableq.model.message import Message, Outcome
+from durableq.model.message import Message, Outcome, Receipt
+from durableq.model.progress import progress_report
+from durableq.model.text import visible
 from durableq.model.units import Seconds
+from durableq.runtime.logs import facts
+
+log = logging.getLogger("durableq.awslambda")
 
 _NO_TRANSACTION: Final = (
     "message.transaction() ends a message together with your writes, and this message is in SQS: "
@@ -70,6 +76,20 @@ class SQSDelivery(Delivery):
     def extend(self, seconds: Seconds) -> None:
         """Refuse: the visibility timeout is the queue's."""
         self._refuse("extend", "Set the queue's visibility timeout to six times the function's")
+
+    def progress(self, fraction: float, text: str = "") -> None:
+        """Log how far the handler is: no table of ours has the message.
+
+        Raises:
+            InvalidInput: the fraction is no number from 0 to 1, or the text is no string.
+        """
+        report = progress_report(Receipt(self.queue, self.id, ""), fraction, text)
+        told = f": {visible(report.text)}" if report.text else ""
+        log.info(
+            "message %s of %s is at %.0f%%%s",
+            *(visible(self.id), self.queue, 100 * report.fraction, told),
+            extra=facts("progress", message_id=self.id, queue=self.queue, fraction=fraction),
+        )
 
     def attach_encoded(self, encoded: str | None) -> None:
         """Refuse: the record of a key is written once."""

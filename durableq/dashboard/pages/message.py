@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from starlette.responses import Response
 
+from durableq.admin import progress
 from durableq.admin.explain import explain
 from durableq.cli import rendering
 from durableq.dashboard import diagram, letters, path
@@ -44,6 +45,7 @@ def values(visit: Visit) -> dict[str, Any]:
         "found": found,
         "history": history,
         "explained": explained,
+        "progress": progress.of_message(store, message_id),
         "facts": [] if found is None else _facts(found, history),
         "traceback": next((event.traceback for event in reversed(history) if event.traceback), ""),
         "tree": None if found is None else body.tree(found.body),

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import RedirectResponse, Response
 
-from durableq.admin import limits
+from durableq.admin import limits, progress
 from durableq.admin.readers import Readers
 from durableq.cli import rendering
 from durableq.dashboard import charts
@@ -50,6 +50,7 @@ def values(visit: Visit) -> dict[str, Any] | Response:
     return {
         "day": charts.day(samples, info, now_ms),
         "messages": page.messages,
+        "progress": progress.in_flight(visit.store, info.name, PAGE),
         "next_address": _next(visit, page.looked_to),
         "hides": visit.redaction.is_on,
         "searched": {"by": by, "text": text, "state": label},
