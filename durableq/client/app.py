@@ -269,9 +269,7 @@ class DurableQ(Handlers, Values):
         """Do as `close` does, in a coroutine; the event loop is not blocked."""
         import asyncio
 
-        from durableq.client.coroutines import in_thread
-
-        await asyncio.shield(in_thread(self.close))  # a closing that has begun goes on
+        await asyncio.shield(asyncio.to_thread(self.close))  # a closing that has begun goes on
 
     def _close_seconds(self) -> None:
         for second in self.seconds:

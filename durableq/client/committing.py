@@ -17,10 +17,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 from durableq.model.errors import Busy, DurableQError, OutcomeUnknown
 from durableq.model.message import Received
@@ -259,6 +260,8 @@ def _release(operation: Operation) -> Operation | None:
 
 #: The committer of each store that coroutines use.
 _committers: WeakKeyDictionary[Store, Committer] = WeakKeyDictionary()
+#: The other calls of coroutines that are on their way in threads.
+_others: WeakKeyDictionary[Store, set[Future[Any]]] = WeakKeyDictionary()
 _choosing = threading.Lock()
 
 
@@ -284,12 +287,28 @@ def abandon(store: Store, committer: Committer, operation: Operation) -> None:
             submit(store, release)
 
 
+def note(store: Store, future: Future[Any]) -> None:
+    """Note another call of coroutines that is on its way in a thread: closing waits for it."""
+    with _choosing:
+        _others.setdefault(store, set()).add(future)
+    future.add_done_callback(partial(_forget, ref(store)))
+
+
+def _forget(of: ReferenceType[Store], future: Future[Any]) -> None:
+    store = of()
+    with _choosing:
+        if store is not None:
+            _others.get(store, set()).discard(future)
+
+
 def finish(store: Store) -> None:
-    """Run the operations of a store that were taken, and end its thread, if there is one."""
+    """Run the operations of a store that were taken, and end what runs in threads for it."""
     with _choosing:
         committer = _committers.pop(store, None)
+        others = {*_others.pop(store, ())}
     if committer is not None:
         committer.close()
+    wait(others)
 
 
 def _after_fork() -> None:
@@ -297,6 +316,7 @@ def _after_fork() -> None:
     global _choosing  # noqa: PLW0603 - a thread of the parent may have had it
     _choosing = threading.Lock()
     _committers.clear()
+    _others.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from durableq.client import tracing
-from durableq.client.committing import Operation, abandon, submit
+from durableq.client.committing import Operation, abandon, note, submit
 from durableq.client.watching import watching
 from durableq.model.errors import InvalidInput, QueueFull
 from durableq.model.limits import MAX_PENDING, MAX_PENDING_BYTES
@@ -48,6 +48,14 @@ def running_loop() -> asyncio.AbstractEventLoop:
 def in_thread(operation: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     """Run an operation that is not written in a group in a thread; the future is there at once."""
     return running_loop().run_in_executor(_threads(os.getpid()), partial(operation, *arguments))
+
+
+def read(store: Store, look: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Look at a store in a thread, which a closing waits for; the future is there at once."""
+    loop = running_loop()
+    looking = _threads(os.getpid()).submit(look, *arguments)
+    note(store, looking)
+    return asyncio.wrap_future(looking, loop=loop)
 
 
 @functools.lru_cache(maxsize=1)
@@ -173,7 +181,7 @@ async def _send_when_room(
     try:
         async with watching(store) as writes:
             while True:
-                if await in_thread(store.has_room, full):
+                if await read(store, store.has_room, full):
                     try:
                         ids: list[str] = await commit(store, call)
                         return ids

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, overload
 
 from durableq.client import progress as reports
+from durableq.client.delivery_async import AsyncDelivery
 from durableq.client.failures import failure_of
 from durableq.client.transaction import BatchTransaction, MessageTransaction, Transaction
 from durableq.model import codec
@@ -40,7 +41,7 @@ else:
     Body = TypeVar("Body")
 
 
-class Delivery(Generic[Body]):
+class Delivery(AsyncDelivery, Generic[Body]):
     """One delivery of a message: its content, and the verbs that settle it.
 
     The argument of a handler, whose return completes it and whose exception fails it. The verbs are
@@ -194,8 +195,6 @@ class Delivery(Generic[Body]):
             InvalidInput: no error, or a wait for a Reject, which is not retried.
             StaleReceipt: the message is no longer yours.
         """
-        if retry_in is not None and isinstance(error, Reject):
-            raise InvalidInput("A rejected message is not retried: leave out retry_in, or Reject.")
         failure = failure_of(error, retry_in=retry_in)
         return self._settle(self._store.fail([(self.receipt, failure)], actor=self.actor)[0])
 

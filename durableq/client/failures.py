@@ -75,8 +75,11 @@ def failure_of(error: BaseException | str, *, retry_in: Seconds | None = None) -
         retry_in: seconds until the next receive; None leaves it to the exception or the queue.
 
     Raises:
-        InvalidInput: `retry_in` is out of bounds, or `error` is neither exception nor text.
+        InvalidInput: `retry_in` is out of bounds, or given for a Reject, or `error` is neither
+            exception nor text.
     """
+    if retry_in is not None and isinstance(error, Reject):
+        raise InvalidInput("A rejected message is not retried: leave out retry_in, or Reject.")
     wait_ms = None if retry_in is None else to_ms(retry_in, "retry_in", MAX_DELAY_MS)
     given: Any = error
     kind = type(given)  # `__class__` may name another class

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 from durableq.client import tracing
+from durableq.client.completing import Completing
 from durableq.client.delivery import Deliveries, Delivery
 from durableq.client.gathering import gather, gathering
 from durableq.client.producer import Producer
@@ -18,7 +19,7 @@ from durableq.client.queue_async import AsyncQueue
 from durableq.client.results import result_of
 from durableq.model.arguments import check_text
 from durableq.model.control import check_refusals
-from durableq.model.errors import InvalidInput, StaleReceipt
+from durableq.model.errors import InvalidInput
 from durableq.model.info import BreakerInfo
 from durableq.model.limits import (
     MAX_BODY_BYTES,
@@ -27,10 +28,8 @@ from durableq.model.limits import (
     MAX_STORE_RECEIVES,
 )
 from durableq.model.message import (
-    Completion,
     Draft,
     IdempotencyRecord,
-    Outcome,
     SendOptions,
     check_key,
     draft,
@@ -39,7 +38,7 @@ from durableq.model.message import (
 from durableq.model.progress import Progress
 from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms, wall_ms
-from durableq.store.core import Capability, QueueInfo, Store
+from durableq.store.core import Capability, QueueInfo
 
 if TYPE_CHECKING:
     from durableq.client.app import DurableQ
@@ -219,13 +218,10 @@ class Queue(AsyncQueue):
             InvalidResult: JSON cannot hold a result, or its message has no key to keep it under.
                 After this and InvalidInput nothing was completed.
         """
-        if not isinstance(deliveries, Iterable):
-            raise InvalidInput(f"complete_many takes received messages, got {shown(deliveries)}.")
-        if not isinstance(results, Mapping | None):
-            raise InvalidInput(f"Results are a mapping by message id, got {shown(results)}.")
-        store = self._app.opened or self._app.store
-        some = [*itertools.islice(deliveries, MAX_SEND_BATCH + 1)]
-        _complete(store, self.name, some, {} if results is None else results)
+        settled = Completing(self.name, deliveries, results)
+        if settled.completions:
+            store = self._app.opened or self._app.store
+            settled.judge(store.complete(settled.completions))
 
     def cancel(self, *ids: str, note: str = "") -> None:
         """Remove messages that are not in flight: `queue.cancel(message_id)`.
@@ -378,53 +374,6 @@ class Queue(AsyncQueue):
 def _actor() -> str:
     """Return the name of this process, for the history."""
     return f"pid {os.getpid()}"
-
-
-def _complete(
-    opened: Store, queue: str, deliveries: Sequence[Delivery], results: Mapping[str, Any]
-) -> None:
-    """Complete deliveries of one queue in one commit; see Queue.complete_many."""
-    if len(deliveries) > MAX_SEND_BATCH:
-        raise InvalidInput(f"Complete at most {MAX_SEND_BATCH} messages in one commit.")
-    encoded = _encoded_results(queue, deliveries, results)
-    deliveries = [*dict.fromkeys(deliveries)]  # one that is given twice is completed once
-    completions = [
-        Completion(delivery.receipt, encoded.get(delivery.message.id), delivery.message.key)
-        for delivery in deliveries
-    ]
-    if not completions:
-        return
-    outcomes = opened.complete(completions)
-    stale, done = [], Outcome.DONE
-    for delivery, outcome in zip(deliveries, outcomes, strict=True):
-        if outcome is done:
-            delivery.settled = True
-        else:
-            stale.append((delivery.id, outcome.why))
-    if stale:
-        (first, why), *others = stale
-        raise StaleReceipt(first, why, of=len(deliveries), others=[one for one, _ in others])
-
-
-def _encoded_results(
-    queue: str, deliveries: Sequence[Delivery], results: Mapping[str, Any]
-) -> dict[str, str | None]:
-    """Check deliveries and results, and return the results as JSON text by message id."""
-    for delivery in deliveries:
-        if not isinstance(delivery, Delivery):
-            raise InvalidInput(f"Give deliveries of queue {queue!r}, got {shown(delivery)}.")
-        if delivery.message.queue != queue:
-            raise InvalidInput(
-                f"Message {delivery.id} was received from queue {delivery.queue!r}, not from "
-                f"{queue!r}: complete it with that queue."
-            )
-    if not results:
-        return {}
-    by_id = {delivery.id: delivery for delivery in deliveries}
-    for message_id in results:
-        if message_id not in by_id:
-            raise InvalidInput(f"There is a result for {shown(message_id)}, which is not given.")
-    return {one: by_id[one].encoded(result) for one, result in results.items()}
 
 
 def drafts_of(bodies: Iterable[Any], options: SendOptions) -> list[Draft]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing
+from functools import partial
 from typing import Any, Final
 
 from durableq.model import codec
@@ -45,6 +46,47 @@ def result_of(store: Store, queue: str, key: str, seconds: float) -> Any:
                 is_due = time.monotonic() - looked_at >= DEAD_SECONDS
                 record, letter = _look(store, queue, key, dead=is_due)
                 looked_at = time.monotonic() if is_due else looked_at
+    return _answer(store, queue, key, record, letter)
+
+
+async def result_of_async(store: Store, queue: str, key: str, seconds: float) -> Any:
+    """Do as `result_of` does, in a coroutine; the event loop is not blocked.
+
+    Args:
+        store: as for result_of.
+        queue: see there.
+        key: see there.
+        seconds: see there.
+
+    Raises:
+        NoResult: see there.
+    """
+    from durableq.client.coroutines import read, running_loop  # it imports asyncio
+    from durableq.client.watching import watching
+
+    loop = running_loop()
+    look, deadline = partial(_look, store, queue, key), loop.time() + seconds
+    record, letter = await read(store, look)
+    if record is None and letter is None and seconds:
+        async with watching(store) as writes:
+            record, letter = await read(store, look)  # it may have come before the watch
+            looked_at = loop.time()
+            while record is None and letter is None and (left := deadline - loop.time()) > 0:
+                await writes.wait(min(left, DEAD_SECONDS))
+                is_due = loop.time() - looked_at >= DEAD_SECONDS
+                record, letter = await read(store, partial(look, dead=is_due))
+                looked_at = loop.time() if is_due else looked_at
+    return await read(store, _answer, store, queue, key, record, letter)
+
+
+def _answer(
+    store: Store,
+    queue: str,
+    key: str,
+    record: IdempotencyRecord | None,
+    letter: DeadLetter | None,
+) -> Any:
+    """Return the result of a record, or say why there is none."""
     if record is None:
         raise _no_result(store, queue, key, letter)
     return None if record.result is None else codec.decode(record.result)

@@ -6,10 +6,12 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, closing
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from durableq.client.committing import note
 from durableq.runtime.wakeup import WakeupEvent
 from durableq.store.core import Store
 
@@ -34,6 +36,7 @@ class _Watcher:
         self._stopping = WakeupEvent()
         self._waiters: set[_Waiter] = set()
         self._error: Exception | None = None
+        self._ended: Future[None] = Future()
         #: The coroutines that use it.
         self.users = 0
         #: The writes that were seen; the first is the beginning of the watch.
@@ -42,6 +45,7 @@ class _Watcher:
 
     def stop(self) -> None:
         """End the thread."""
+        note(self._store, self._ended)
         self._stopping.set()
 
     async def wait(self, seen: int, seconds: float | None) -> int:
@@ -80,6 +84,7 @@ class _Watcher:
             self._ring()
         finally:
             self._stopping.close()
+            self._ended.set_result(None)
 
     def _ring(self) -> None:
         """Let all coroutines that wait go on."""

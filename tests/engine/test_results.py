@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from durableq import DurableQ, InvalidInput, NoResult, Queue
+from tests.engine import loops
 from tests.support import scaled, wait_for
 
 
@@ -88,3 +91,40 @@ def test_a_wait_ends_with_the_completion(dq: DurableQ, orders: Queue) -> None:
 def test_bad_arguments_are_refused(orders: Queue, key: str, wait: float) -> None:
     with pytest.raises(InvalidInput):
         orders.result(key, wait=wait)
+
+
+# ---- in coroutines
+
+
+@loops.ON_ALL
+def test_a_coroutine_waits_for_a_result_while_the_event_loop_goes_on(orders: Queue) -> None:
+    async def main() -> list[Any]:
+        waits = [asyncio.create_task(orders.aresult("k", wait=scaled(60))) for _ in range(5)]
+        await loops.turns(100)
+        assert not any(wait.done() for wait in waits)
+        await orders.asend(1, key="k")
+        (message,) = await orders.areceive()
+        await message.acomplete({"paid": True})
+        return [await orders.aresult("k"), *await asyncio.gather(*waits)]
+
+    assert loops.run(main()) == [{"paid": True}] * 6
+
+
+@loops.ON_ALL
+def test_a_coroutine_learns_why_there_is_no_result(orders: Queue) -> None:
+    async def main() -> list[Any]:
+        await orders.asend(1, key="dies")
+        waits = asyncio.create_task(orders.aresult("dies", wait=scaled(60)))
+        (message,) = await orders.areceive()
+        await message.areject("no such card")
+        await orders.asend(1, key="ready")
+        return await loops.outcomes(
+            waits, orders.aresult("ready", wait=0.05), orders.aresult("none"), orders.aresult("")
+        )
+
+    dead, ready, none, bad = loops.run(main())
+    assert [type(one) for one in (dead, ready, none, bad)] == [*[NoResult] * 3, InvalidInput]
+    assert dead.is_dead
+    assert "no such card" in str(dead)
+    assert "is ready. Wait longer." in str(ready)
+    assert "no message has this key" in str(none)

@@ -48,7 +48,27 @@ def inherit_the_operations_of_the_parent() -> None:
     module._committers.clear = lambda: None
 
 
+def keep_the_lease_of_a_cancelled_receive() -> None:
+    """Messages that were received for a coroutine that is gone stay leased."""
+    module: Any = committing
+    module._release = lambda _operation: None
+
+
+def answer_a_cancelled_receive_all_the_same() -> None:
+    """A coroutine that is cancelled as its answer comes does not look for it."""
+    cls: Any = committing.Committer
+    withdraw = cls.withdraw
+
+    def forget(self: Any, operation: Any) -> bool:
+        withdraw(self, operation)
+        return False
+
+    cls.withdraw = forget
+
+
 BUGS = (
+    keep_the_lease_of_a_cancelled_receive,
+    answer_a_cancelled_receive_all_the_same,
     share_an_error_with_the_neighbours,
     send_after_a_cancellation,
     close_without_the_sends,
@@ -56,7 +76,17 @@ BUGS = (
 )
 _SENDS = "tests/engine/test_async_sends.py::"
 _CLOSING = "tests/engine/test_async_closing.py::"
+_RECEIVES = "tests/engine/test_async_receives.py::"
 SEEN_BY = [
+    (
+        "keep_the_lease_of_a_cancelled_receive",
+        _RECEIVES
+        + "test_messages_received_for_a_cancelled_coroutine_are_released_uncounted[sqlite]",
+    ),
+    (
+        "answer_a_cancelled_receive_all_the_same",
+        _RECEIVES + "test_messages_whose_coroutine_is_cancelled_as_they_come_are_released[sqlite]",
+    ),
     (
         "share_an_error_with_the_neighbours",
         _SENDS + "test_an_error_reaches_the_caller_whose_send_it_was[sqlite]",
