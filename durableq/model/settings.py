@@ -155,10 +155,14 @@ class Limits(IntFlag):
     #: Expired messages are dead.
     DEAD_ON_EXPIRY = 1024
     GROUP_RATE = 2048
+    #: In place of IN_FLIGHT: a number so low that a receive counts the leases, without a counter.
+    FEW_IN_FLIGHT = 4096
 
 
 #: Limits that a receive evaluates.
-RECEIVE_LIMITS: Final = int(Limits.RATE | Limits.IN_FLIGHT | Limits.BREAKER | Limits.RETRY_SHARE)
+RECEIVE_LIMITS: Final = int(
+    Limits.RATE | Limits.IN_FLIGHT | Limits.FEW_IN_FLIGHT | Limits.BREAKER | Limits.RETRY_SHARE
+)
 #: Limits that a send evaluates.
 SEND_LIMITS: Final = int(Limits.BACKLOG | Limits.BACKLOG_BYTES | Limits.FREE_SPACE)
 _SETTING_OF: Final = {

@@ -171,4 +171,4 @@ def test_looks_show_counter_and_leases(dq: DurableQ, watch: Watch) -> None:
     calls.send_many([{}] * 3)
     calls.receive(9)
     watch.look()
-    assert watch.stand(CALLS) == Stand(CALLS, 2, CLOSED, 2)
+    assert watch.stand(CALLS) == Stand(CALLS, None, CLOSED, 2)

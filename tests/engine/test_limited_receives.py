@@ -5,16 +5,22 @@ A session remembers which queues had limits, and reads their state together with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from durableq import DurableQ, Queue
+from durableq.engines import open_store
+from durableq.engines.sqlite.driver import driver
 from durableq.model.errors import DatabaseUnusable
+from durableq.model.message import draft
+from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.engine.budget import spent
+from tests.support import new_file
 
 MANY = 1_000_000
 RATE = {"rate": MANY, "burst": MANY}
@@ -34,13 +40,17 @@ def statements(dq: DurableQ, orders: Queue) -> list[str]:
 @pytest.mark.parametrize(
     "limits", [RATE, PLACES, RATE | PLACES], ids=["rate", "max_in_flight", "both"]
 )
-def test_a_rate_and_a_limit_in_flight_cost_one_statement(
+def test_a_rate_and_a_limit_in_flight_cost_at_most_one_statement(
     dq: DurableQ, orders: Queue, limits: Mapping[str, float]
 ) -> None:
-    """The charge: the state of both is read with the queue, a completion counts in one update."""
+    """The charge: the state of both is read with the queue, a completion counts in one update.
+
+    A rate costs none where its tokens are paid for.
+    """
     without = len(statements(dq, orders))
     dq.store.declare_queue("orders", limits)
-    assert len(statements(dq, orders)) == without + 1
+    least = without if "max_in_flight" not in limits else without + 1
+    assert least <= len(statements(dq, orders)) <= without + 1
     dq.store.declare_queue("orders", dict.fromkeys(limits, 0))
     assert len(statements(dq, orders)) == without
 
@@ -79,6 +89,67 @@ def test_a_share_of_retries_that_is_switched_on_holds_at_the_next_receive(
     for message in failed:
         message.fail("refused", retry_in=0)
     assert len(orders.receive(9)) <= 1
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(db: Path, clock: FakeClock) -> Iterator[Any]:
+    """A store with a queue from which it has received at a pace of ten messages in a ms."""
+    with closing(open_store(str(new_file(db, FakeClock)), clock=clock)) as store:
+        store.declare_queue("orders", {"rate": 20_000, "burst": 2_000})
+        store.send("orders", [draft(number) for number in range(200)])
+        for _ in range(3):
+            store.receive("orders", 10)
+            clock.advance(0.001)
+        yield store
+
+
+def arrival_ns(db: Path) -> int:
+    """Return the theoretical arrival time of the rate, which a payment moves."""
+    return int(plain.one(db, "SELECT max(tat_ns) FROM durableq_counters"))
+
+
+def test_tokens_that_are_paid_for_cost_no_write(store: Any, db: Path, clock: FakeClock) -> None:
+    paid_ns = arrival_ns(db)
+    for _ in range(3):
+        assert len(store.receive("orders", 10).messages) == 10
+    assert arrival_ns(db) == paid_ns
+    clock.advance(0.011)
+    store.receive("orders", 10)
+    assert arrival_ns(db) > paid_ns
+
+
+def test_a_receive_that_is_undone_has_paid_for_nothing(
+    store: Any, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid_ns = arrival_ns(db)
+    session = store._database.session()
+    while session.limited["orders"].covers(10, session.lease_now_ms):
+        store.receive("orders", 10)
+    assert arrival_ns(db) == paid_ns
+
+    def fail(_: object) -> None:
+        raise driver.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as at_commit:
+        at_commit.setattr(store._database, "_commit", fail)
+        with pytest.raises(driver.OperationalError):
+            store.receive("orders", 10)
+    assert arrival_ns(db) == paid_ns
+    assert len(store.receive("orders", 1).messages) == 1
+    assert arrival_ns(db) > paid_ns
+
+
+def test_a_changed_rate_holds_though_tokens_are_paid_for(
+    store: Any, db: Path, clock: FakeClock
+) -> None:
+    with closing(open_store(str(db), clock=clock)) as other:
+        other.declare_queue("orders", {"rate": 1, "burst": 1})
+    assert sum(len(store.receive("orders", 1).messages) for _ in range(5)) == 0
 
 
 def test_a_missing_state_is_named(dq: DurableQ, orders: Queue, db: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from durableq.engines.memory import flow as memory_flow
 from durableq.engines.sql import dead_letters, flow, queries, redrive, settling
-from durableq.model.flow import capacity
+from durableq.engines.sqlite.session import Session, roll_back
+from durableq.model.flow import capacity, prepaid
 from durableq.worker import options
 from tests.sabotage.texts import rewrite
+
+MS = 1_000_000
 
 
 def charge_a_token_after_the_commit() -> None:
@@ -63,6 +67,9 @@ def charge_all_that_was_asked_for() -> None:
         target.charged = lambda state, first, retried, now_ms: capacity.charged(
             state, max(first + retried, 2), 0, now_ms
         )
+    ahead: Any = prepaid.Prepaid
+    pay = ahead.pay
+    ahead.pay = lambda self, of, number, *of_rate: pay(self, of, max(number, 2), *of_rate)
 
 
 def keep_the_debt_of_a_slow_rate() -> None:
@@ -115,6 +122,28 @@ def wait_for_nothing_while_a_limit_holds() -> None:
     module.flow.waits_ms = lambda *_, is_ready, **__: [0] if is_ready else []
 
 
+def pay_ahead_from_now() -> None:
+    """Tokens that are paid for ahead count from the payment, though they are taken later."""
+    module: Any = prepaid
+    charge = module.rate.charge
+
+    def from_now(tat_ns: int, until_ms: int, *of_tokens: int) -> int:
+        return int(charge(tat_ns, until_ms - prepaid.MOST_MS, *of_tokens))
+
+    module.rate = SimpleNamespace(charge=from_now)
+
+
+def keep_what_an_undone_receive_has_paid_for() -> None:
+    session: Any = Session
+    session.roll_back = lambda self: roll_back(self.raw)
+
+
+def take_tokens_of_an_old_rate() -> None:
+    """Tokens that were paid for ahead are taken though another process has changed the rate."""
+    ahead: Any = prepaid.Prepaid
+    ahead.left = lambda self, _, now_ms: self._left if now_ms <= self._until_ms else 0
+
+
 def start_a_handler_that_needs_more_than_the_limit() -> None:
     module: Any = options
     module.check_in_flight = lambda *_: None
@@ -135,14 +164,18 @@ BUGS = (
     let_retries_through_without_credit,
     charge_no_retry,
     wait_for_nothing_while_a_limit_holds,
+    pay_ahead_from_now,
+    keep_what_an_undone_receive_has_paid_for,
+    take_tokens_of_an_old_rate,
     start_a_handler_that_needs_more_than_the_limit,
 )
 _SQLITE = "tests/contract/test_sqlite.py::TestSQLite::"
+_COUNTERS = "tests/contract/test_sqlite_counters.py::TestSQLiteWithCounters::"
 _PROCESS = "tests/process/test_limits.py::"
 _WORKERS = "tests/engine/test_limited_workers.py::"
 _HOLDERS = (
     "tests/process/test_killed_holders.py::"
-    "test_of_many_killed_holders_none_keeps_a_place_or_frees_it_twice"
+    "test_of_many_killed_holders_none_keeps_a_place_or_frees_it_twice[100]"
 )
 _RECEIVES = "tests/engine/test_limited_receives.py::"
 _KILLED = _PROCESS + "test_killed_before_any_statement_a_call_pays_for_its_leases_or_for_none"
@@ -157,7 +190,8 @@ SEEN_BY = (
     ("give_a_token_back_with_a_release", _SQLITE + "test_a_token_is_not_given_back_with_a_place"),
     (
         "limit_each_process",
-        _PROCESS + "test_no_window_of_eight_processes_is_above_the_rate_though_one_is_killed",
+        _PROCESS
+        + "test_no_window_of_eight_processes_is_above_the_rate_though_one_is_killed[100-10]",
     ),
     (
         "read_all_limits_with_the_queue",
@@ -170,24 +204,24 @@ SEEN_BY = (
     ),
     (
         "forget_the_end_of_a_lease_that_is_put_back",
-        _PROCESS + "test_killed_processes_leave_no_place_taken_and_free_none_twice[1]",
+        _PROCESS + "test_killed_processes_leave_no_place_taken_and_free_none_twice[3-100]",
     ),
     (
         "forget_the_end_of_a_lease_that_is_put_back",
-        _SQLITE + "test_each_end_of_a_lease_makes_room",
+        _COUNTERS + "test_each_end_of_a_lease_makes_room",
     ),
     (
         "forget_the_end_of_a_lease_that_is_completed",
-        _SQLITE + "test_each_end_of_a_lease_makes_room",
+        _COUNTERS + "test_each_end_of_a_lease_makes_room",
     ),
     (
         "forget_the_end_of_a_lease_by_a_decision",
-        _SQLITE + "test_decisions_and_leases_by_id_count",
+        _COUNTERS + "test_decisions_and_leases_by_id_count",
     ),
-    ("forget_the_leases_of_a_redrive", _SQLITE + "test_a_redrive_leaves_no_place_taken"),
+    ("forget_the_leases_of_a_redrive", _COUNTERS + "test_a_redrive_leaves_no_place_taken"),
     (
         "switch_the_limit_on_without_a_count",
-        _SQLITE + "test_leases_are_counted_when_the_limit_is_switched_on",
+        _COUNTERS + "test_leases_are_counted_when_the_limit_is_switched_on",
     ),
     (
         "let_retries_through_without_credit",
@@ -196,6 +230,18 @@ SEEN_BY = (
     (
         "wait_for_nothing_while_a_limit_holds",
         _WORKERS + "test_a_worker_sleeps_until_the_next_token",
+    ),
+    (
+        "pay_ahead_from_now",
+        "tests/unit/test_prepaid.py::test_tokens_that_are_taken_late_count_as_taken_then[10-5000]",
+    ),
+    (
+        "keep_what_an_undone_receive_has_paid_for",
+        _RECEIVES + "test_a_receive_that_is_undone_has_paid_for_nothing",
+    ),
+    (
+        "take_tokens_of_an_old_rate",
+        _RECEIVES + "test_a_changed_rate_holds_though_tokens_are_paid_for",
     ),
     (
         "start_a_handler_that_needs_more_than_the_limit",

@@ -964,26 +964,56 @@ FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= $3::BIGINT))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
 durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queue.rate,
-durableq_queue.burst, durableq_queue.max_in_flight, durableq_totals.tat_ns,
-durableq_totals.in_flight
+durableq_queue.burst, durableq_queue.max_in_flight, durableq_totals.tat_ns, CASE WHEN
+((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT 101) AS leases) ELSE durableq_totals.in_flight END AS anon_3
 FROM durableq_queue LEFT OUTER JOIN durableq_totals ON durableq_totals.queue_id =
 durableq_queue.id
+WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
+"""
+# RECEIVE_PREPAID: queue, now_ms, lease_now
+RECEIVE_PREPAID = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.limits * 2 + CASE WHEN (durableq_queue.paused
+!= 0 OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms <= $2::BIGINT)) OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms <= $3::BIGINT))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
+durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queue.rate,
+durableq_queue.burst
+FROM durableq_queue
 WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 """
 # FLOW: of_queue
 FLOW = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
 durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_totals.tat_ns,
-durableq_totals.retry_credit, durableq_totals.delivered_at_ms, durableq_totals.in_flight, 0
+durableq_totals.retry_credit, durableq_totals.delivered_at_ms, CASE WHEN ((durableq_queue.limits
+& 4096) != 0) THEN (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT 101) AS leases) ELSE durableq_totals.in_flight END AS anon_1, 0
 FROM durableq_queue JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id
 WHERE durableq_queue.id = $1::BIGINT"""
 # FLOW_OF_BREAKER: of_queue
 FLOW_OF_BREAKER = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
 durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_totals.tat_ns,
-durableq_totals.retry_credit, durableq_totals.delivered_at_ms, durableq_totals.in_flight, CASE
-WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
-durableq_flow.breaker_since_ms ELSE 0 END AS anon_1
+durableq_totals.retry_credit, durableq_totals.delivered_at_ms, CASE WHEN ((durableq_queue.limits
+& 4096) != 0) THEN (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT 101) AS leases) ELSE durableq_totals.in_flight END AS anon_1, CASE WHEN
+(durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
+durableq_flow.breaker_since_ms ELSE 0 END AS anon_2
 FROM durableq_queue JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id JOIN
 durableq_flow ON durableq_flow.queue_id = durableq_queue.id
 WHERE durableq_queue.id = $1::BIGINT"""
@@ -2904,9 +2934,12 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
-durableq_totals.tat_ns, durableq_totals.retry_credit, durableq_totals.delivered_at_ms,
-durableq_totals.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
-durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
+durableq_totals.tat_ns, durableq_totals.retry_credit, durableq_totals.delivered_at_ms, CASE WHEN
+((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_5
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) ELSE
+durableq_totals.in_flight END AS anon_6, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_7,
 durableq_totals.sent, durableq_totals.moved_in, durableq_totals.moved_out,
 durableq_totals.completed, durableq_totals.duplicates, durableq_totals.discarded,
 durableq_totals.expired, durableq_totals.purged, durableq_totals.cancelled,
@@ -2947,9 +2980,12 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
-durableq_totals.tat_ns, durableq_totals.retry_credit, durableq_totals.delivered_at_ms,
-durableq_totals.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
-durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
+durableq_totals.tat_ns, durableq_totals.retry_credit, durableq_totals.delivered_at_ms, CASE WHEN
+((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_5
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) ELSE
+durableq_totals.in_flight END AS anon_6, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_7,
 durableq_totals.sent, durableq_totals.moved_in, durableq_totals.moved_out,
 durableq_totals.completed, durableq_totals.duplicates, durableq_totals.discarded,
 durableq_totals.expired, durableq_totals.purged, durableq_totals.cancelled,

@@ -95,7 +95,7 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> N
         check_dead_letter_settings(name, settings)
     if settings != before:
         values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        limits = int(settings.limits)
+        limits = flow.stored_limits(tx, settings)
         tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
         flow.settings_changed(tx, row.id, before, settings)
         if limits & ~before.limits & Limits.BACKLOG_BYTES:
@@ -111,7 +111,7 @@ def _create(
         name=name,
         dead_letter_queue_id=dead_letter_queue_id,
         created_at_ms=tx.now_ms,
-        limits=int(settings.limits),
+        limits=flow.stored_limits(tx, settings),
         **settings.as_dict(),
     )
     queue_id: int = created.fetchone()[0]

@@ -108,7 +108,7 @@ def receive(
     gather: Gather | None = None,
 ) -> Received:
     """Lease up to `limit` messages; see Queueing.receive."""
-    text = tx.sql.RECEIVE_LIMITED if queue in tx.limited else tx.sql.RECEIVE_FROM
+    text = flow.receive_text(tx, queue, limit) if queue in tx.limited else tx.sql.RECEIVE_FROM
     found = tx.execute(text, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
     if found is None:
         raise UnknownQueue(queue)
@@ -124,7 +124,7 @@ def receive(
         if not limit:
             return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
     elif state:
-        tx.limited.discard(queue)
+        del tx.limited[queue]
     admit = _admit if probing is None else partial(_admit_probes, probing.taken)
     found = admit(tx, terms, 1 if by_group else limit, retention_ms, retries)
     admitted, known, undelivered, is_full = found
@@ -133,7 +133,7 @@ def receive(
     if by_group and messages:
         messages += _deliver_following(tx, terms, admitted[0], limit - 1, retention_ms)
     if messages and before is not None:
-        flow.charge(tx, queue_id, terms.limits, before, messages)
+        flow.charge(tx, terms[:3], before, messages)
     more = more or is_full
     idle = not (messages or undelivered.duplicates or aside or more)
     wait_ms = ready_in_ms(tx, [queue]) if idle else None

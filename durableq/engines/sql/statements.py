@@ -80,6 +80,7 @@ class Statements(Protocol):
 
     # flow
     RECEIVE_LIMITED: str
+    RECEIVE_PREPAID: str
     FLOW: str
     FLOW_OF_BREAKER: str
     HOLD_BACK: str

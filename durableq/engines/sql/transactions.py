@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 from durableq.engines.sql.columns import LEASE_EPOCH_MS, OWNER_BASE
 from durableq.engines.sql.dialect import Dialect, RowStatement
 from durableq.model.errors import DatabaseUnusable, UnknownQueue
+from durableq.model.flow.prepaid import Prepaid
 from durableq.model.lifecycle import Bury, Drop, at_expiry
 from durableq.model.message import Event
 from durableq.model.settings import Limits
@@ -68,6 +69,7 @@ class Transaction:
     """
 
     __slots__ = (
+        "counts_leases",
         "execute",
         "lease_now_ms",
         "list_of",
@@ -85,6 +87,7 @@ class Transaction:
         self.sql = dialect.statements
         #: Makes the value of a parameter of `in_list` from a list.
         self.list_of = dialect.list_of
+        self.counts_leases = dialect.counts_leases
         self.set_time(moment)
 
     def set_time(self, moment: Moment) -> None:
@@ -145,9 +148,11 @@ class WriteTransaction(Transaction):
         self.counts: dict[tuple[int, str], int] = {}
         #: What this transaction has read, above all its queues by name and by id.
         self.known: dict[Any, Any] = {}
-        #: The names of queues that had limits at their last receive, of earlier transactions too:
-        #: the next one reads their state together with the queue.
-        self.limited: set[str] = set()
+        #: The queues that had no limits but a rate and `max_in_flight` at their last receive, of
+        #: earlier transactions too, by name, with what this connection has paid for ahead: the next
+        #: receive reads their state together with the queue, unless that is enough for it. Empty
+        #: after a transaction that failed, which may have paid.
+        self.limited: dict[str, Prepaid] = {}
         #: The revision of the tables, if the operation has read it together with a queue. The
         #: transaction compares it before COMMIT; if it is None, it reads it first.
         self.revision: str | None = None
@@ -273,6 +278,7 @@ class AllOrNothing:
             raw.execute("ROLLBACK TO durableq_operation")
             self._tx.counts = self._counts
             self._tx.known.clear()
+            self._tx.limited.clear()
         raw.execute("RELEASE durableq_operation")
 
 

@@ -18,7 +18,7 @@ def list_of(values: list[int] | list[str]) -> str:
     return str(values)
 
 
-DIALECT: Final = Dialect(statements, list_of)
+DIALECT: Final = Dialect(statements, list_of, counts_leases=True)
 
 
 def transaction(raw: Any) -> Transaction:

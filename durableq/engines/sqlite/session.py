@@ -152,8 +152,13 @@ class Session(WriteTransaction):
     def abandon(self) -> None:
         """End the transaction that Ctrl-C, at the first line of the session's exit, left open."""
         if self.pid == os.getpid():
-            roll_back(self.raw)
+            self.roll_back()
             self._database.lock.ticket.release(self)
+
+    def roll_back(self) -> None:
+        """Roll back, if a transaction is open, and forget what it has paid for ahead."""
+        self.limited.clear()
+        roll_back(self.raw)
 
     def close_user_write(self) -> None:
         """Let another thread write, and SQLAlchemy forget the transaction of user code.
@@ -185,7 +190,7 @@ class Session(WriteTransaction):
         is_inside = isinstance(error, driver.Error) and raw.in_transaction
         migrated = database.refusal(raw) if is_inside else None
         self.counts.clear()
-        roll_back(raw)
+        self.roll_back()
         database.lock.ticket.release(self)
         if isinstance(error, driver.Error):
             is_stuck = raw.in_transaction

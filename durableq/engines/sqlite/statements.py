@@ -744,26 +744,54 @@ FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= ?3))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
 durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queue.rate,
-durableq_queue.burst, durableq_queue.max_in_flight, durableq_counters.tat_ns,
-durableq_counters.in_flight
+durableq_queue.burst, durableq_queue.max_in_flight, durableq_counters.tat_ns, CASE WHEN
+((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT (101+0)) AS leases) ELSE durableq_counters.in_flight END AS anon_3
 FROM durableq_queue LEFT OUTER JOIN durableq_counters ON durableq_counters.queue_id =
 durableq_queue.id
+WHERE durableq_queue.name = ?1"""
+# RECEIVE_PREPAID: queue, now_ms, lease_now
+RECEIVE_PREPAID = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.limits * 2 + CASE WHEN (durableq_queue.paused
+!= 0 OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms <= ?2)) OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms <= ?3))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
+durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queue.rate,
+durableq_queue.burst
+FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
 # FLOW: of_queue
 FLOW = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
 durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_counters.tat_ns,
-durableq_counters.retry_credit, durableq_counters.delivered_at_ms, durableq_counters.in_flight,
-0
+durableq_counters.retry_credit, durableq_counters.delivered_at_ms, CASE WHEN
+((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT (101+0)) AS leases) ELSE durableq_counters.in_flight END AS anon_1, 0
 FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
 WHERE durableq_queue.id = ?1"""
 # FLOW_OF_BREAKER: of_queue
 FLOW_OF_BREAKER = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,
 durableq_queue.retry_share, durableq_queue.slow_start_ms, durableq_counters.tat_ns,
-durableq_counters.retry_credit, durableq_counters.delivered_at_ms, durableq_counters.in_flight,
-CASE WHEN (durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
-durableq_flow.breaker_since_ms ELSE 0 END AS anon_1
+durableq_counters.retry_credit, durableq_counters.delivered_at_ms, CASE WHEN
+((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT (101+0)) AS leases) ELSE durableq_counters.in_flight END AS anon_1, CASE WHEN
+(durableq_queue.breaker != 0 AND durableq_flow.breaker_phase = 0) THEN
+durableq_flow.breaker_since_ms ELSE 0 END AS anon_2
 FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
 JOIN durableq_flow ON durableq_flow.queue_id = durableq_queue.id
 WHERE durableq_queue.id = ?1"""
@@ -2014,8 +2042,11 @@ EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
 durableq_counters.tat_ns, durableq_counters.retry_credit, durableq_counters.delivered_at_ms,
-durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
-durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
+CASE WHEN ((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_5
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) ELSE
+durableq_counters.in_flight END AS anon_6, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_7,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
 durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
 durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,
@@ -2054,8 +2085,11 @@ EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0) AS anon_5,
 durableq_counters.tat_ns, durableq_counters.retry_credit, durableq_counters.delivered_at_ms,
-durableq_counters.in_flight, CASE WHEN (durableq_queue.breaker != 0 AND
-durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_6,
+CASE WHEN ((durableq_queue.limits & 4096) != 0) THEN (SELECT count(*) AS count_5
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1) ELSE
+durableq_counters.in_flight END AS anon_6, CASE WHEN (durableq_queue.breaker != 0 AND
+durableq_flow.breaker_phase = 0) THEN durableq_flow.breaker_since_ms ELSE 0 END AS anon_7,
 durableq_counters.sent, durableq_counters.moved_in, durableq_counters.moved_out,
 durableq_counters.completed, durableq_counters.duplicates, durableq_counters.discarded,
 durableq_counters.expired, durableq_counters.purged, durableq_counters.cancelled,

@@ -70,13 +70,14 @@ class Allowance(NamedTuple):
     wait_ms: int | None = None
 
 
-def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
+def allowance(flow: FlowState, asked: int, now_ms: int, prepaid: int = 0) -> Allowance:
     """Return the number of messages that may be leased now.
 
     Args:
         flow: the limits and their state.
         asked: the number that the caller asks for.
         now_ms: the lease clock.
+        prepaid: tokens of the rate that the caller has paid for; see `flow.prepaid`.
     """
     number = asked
     if flow.max_in_flight:
@@ -87,7 +88,7 @@ def allowance(flow: FlowState, asked: int, now_ms: int) -> Allowance:
             number = left
     if flow.rate:
         interval_ns, burst = flow.pace(now_ms)
-        left = rate.available(flow.tat_ns, now_ms, interval_ns, burst)
+        left = prepaid + rate.available(flow.tat_ns, now_ms, interval_ns, burst)
         if not left:
             return Allowance(0, None, rate.wait_ms(flow.tat_ns, now_ms, interval_ns, burst))
         if left < number:

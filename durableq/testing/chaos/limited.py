@@ -50,7 +50,14 @@ SETTINGS: Final[Mapping[str, QueueOptions]] = {
         block_timeout=1,
     ),
     STEPS: QueueOptions(**_COMMON, group_concurrency=1, group_rate=2, group_burst=1),
-    PARCELS: QueueOptions(**_COMMON, retry_share=0.2, max_backlog=4, on_full="raise"),
+    PARCELS: QueueOptions(
+        **_COMMON,
+        retry_share=0.2,
+        # More than ever are; so high that a counter is kept on each engine.
+        max_in_flight=200,
+        max_backlog=4,
+        on_full="raise",
+    ),
 }
 QUEUES: Final = (*SETTINGS, *map(dead_letter_name, SETTINGS))
 #: Duration of the first part of a handler, and of the second, after which it commits.

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from durableq.client.app import DurableQ
 from durableq.demo import reading
+from durableq.model.settings import Limits
 from durableq.testing.chaos.limited import QUEUES
 
 _QUEUES: Final = "('calls', 'steps', 'parcels')"
@@ -64,11 +65,13 @@ _STORED: Final = "SELECT queue, message_id, present FROM chaos_stored ORDER BY i
 _PHASES: Final = """
 SELECT q.name, h.detail FROM durableq_history AS h JOIN durableq_queue AS q ON q.id = h.queue_id
 WHERE h.event = 'breaker' ORDER BY h.id"""
-_STANDS: Final = """
-SELECT q.name, c.in_flight, coalesce(f.breaker_phase, 0),
+_STANDS: Final = f"""
+SELECT q.name, CASE WHEN q.limits & {int(Limits.IN_FLIGHT)} <> 0 THEN c.in_flight END,
+    coalesce(f.breaker_phase, 0),
     (SELECT count(*) FROM durableq_message AS m WHERE m.queue_id = q.id AND m.state = 1)
 FROM durableq_queue AS q JOIN durableq_counters AS c ON c.queue_id = q.id
-LEFT JOIN durableq_flow AS f ON f.queue_id = q.id WHERE q.name IN ('calls', 'steps', 'parcels')"""
+LEFT JOIN durableq_flow AS f ON f.queue_id = q.id
+WHERE q.name IN ('calls', 'steps', 'parcels')"""  # noqa: S608 - the number of a bit
 #: Messages in flight, the newest receive first; and whether others of its group wait behind it.
 _HOLDERS: Final = """
 SELECT r.message_id, r.receipt, EXISTS (
@@ -122,8 +125,8 @@ class Stand(NamedTuple):
     """A queue at a moment, in one read."""
 
     queue: str
-    #: Messages in flight by the queue's counter, which it keeps if they are limited.
-    counter: int
+    #: Messages in flight by the queue's counter, if it keeps one.
+    counter: int | None
     breaker: int
     in_flight: int
 

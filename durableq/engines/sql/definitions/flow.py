@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, literal_column, select, update
 
-from durableq.engines.sql.columns import FLOW_COLUMNS, PACE_COLUMNS
+from durableq.engines.sql.columns import FLOW_COLUMNS, PACE_COLUMNS, PREPAID_COLUMNS
 from durableq.engines.sql.definitions import messages
 from durableq.engines.sql.definitions.elements import Statement, has_state, in_list, parameter
 from durableq.engines.sql.definitions.messages import ready, zero
@@ -37,6 +37,10 @@ RECEIVE_LIMITED = Statement(
         counters, _c.queue_id == _q.id
     ),
     order=messages.RECEIVE_FROM.order,
+)
+# RECEIVE_FROM for a queue with a rate whose tokens are paid for, if it is still the same.
+RECEIVE_PREPAID = Statement(
+    _receive_from.add_columns(*map(flow_column, PREPAID_COLUMNS)), order=messages.RECEIVE_FROM.order
 )
 FLOW = Statement(_limited, order=("of_queue",))
 FLOW_OF_BREAKER = Statement(

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import case, delete, func, insert, literal_column, select, union_all, update
 
-from durableq.engines.sql.columns import COUNTERS, FLOW_STATE
+from durableq.engines.sql.columns import COUNTERS, FEW_IN_FLIGHT, FLOW_STATE
 from durableq.engines.sql.definitions.elements import Statement, parameter
 from durableq.engines.sql.definitions.messages import status_is, stored, zero
 from durableq.engines.sql.definitions.queries import STATES, ids_in_queue
@@ -23,7 +23,7 @@ from durableq.engines.sql.definitions.tables import (
     queue,
 )
 from durableq.model.message import FOREVER_MS, RecordStatus, State
-from durableq.model.settings import SETTINGS
+from durableq.model.settings import SETTINGS, Limits
 
 _m, _r, _q, _h = message.c, idempotency.c, queue.c, history.c
 
@@ -117,14 +117,29 @@ def numbers_waiting() -> tuple[Any, ...]:
     )
 
 
+_are_few = _q.limits.op("&")(literal_column(str(int(Limits.FEW_IN_FLIGHT)))) != zero
+# More than the limit can be, and no more: it may have been lowered below what is in flight.
+_few_leases = (
+    select(_m.id)
+    .where(_of_each, is_state(State.IN_FLIGHT))
+    .limit(literal_column(str(FEW_IN_FLIGHT + 1)))
+    .correlate(queue)
+    .subquery("leases")
+)
+_few_in_flight = select(func.count()).select_from(_few_leases).scalar_subquery()
+
+
 def flow_column(name: str) -> Any:
     """Return a column of FLOW_COLUMNS, of the queue and its rows of flow and counters."""
     if name == "closed_at_ms":
         is_closed = (_q.breaker != zero) & (flow.c.breaker_phase == zero)
         return case((is_closed, flow.c.breaker_since_ms), else_=zero)
+    if name == "in_flight":
+        return case((_are_few, _few_in_flight), else_=counters.c.in_flight)
     return next(table.c[name] for table in (queue, counters) if name in table.c)
 
 
+_all_in_flight = case((_are_few, _number_of(State.IN_FLIGHT)), else_=counters.c.in_flight)
 _infos = (
     select(
         _q.id,
@@ -134,7 +149,7 @@ _infos = (
         _pair.c.name,
         *numbers_waiting(),
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
-        *(flow_column(name) for name in FLOW_STATE),
+        *(_all_in_flight if name == "in_flight" else flow_column(name) for name in FLOW_STATE),
         *(counters.c[name] for name in COUNTERS),
     )
     .outerjoin(flow, flow.c.queue_id == _q.id)

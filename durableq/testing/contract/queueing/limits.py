@@ -71,7 +71,7 @@ class RateContract(StoreCase):
     def test_a_token_is_not_given_back_with_a_place(
         self, store: FullStore, clock: FakeClock
     ) -> None:
-        store.declare_queue(ORDERS, {"rate": 1, "burst": 1, "max_in_flight": 1})
+        store.declare_queue(ORDERS, {"rate": 1, "burst": 1, "max_in_flight": 1_000})
         store.send(ORDERS, drafts(1, 2))
         store.release([take(store)])
         clock.advance(0.5)
