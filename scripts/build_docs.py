@@ -27,6 +27,8 @@ BUILD: Final = ROOT / "build" / "docs"
 ICON: Final = ROOT / "durableq" / "dashboard" / "static" / "icon.svg"
 #: Pages that stand beside docs/.
 BESIDE: Final = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+#: Folder of the site for copies of files that are not in docs/.
+FILES: Final = "files"
 GUIDES: Final = "How-to guides"
 DECISIONS: Final = "decisions/index.md"  # is made: a list of them
 #: The sections of the site, with their pages in order; one that does not exist is left out.
@@ -134,15 +136,23 @@ class Staging:
         name = os.path.relpath(file, ROOT)
         if name in BESIDE:
             return self._pages / name
-        copy = self._pages / "files" / name
-        if file.is_file() and not name.startswith(".."):
-            copy.parent.mkdir(parents=True, exist_ok=True)
+        copy = self._pages / FILES / name
+        if name.startswith(".."):
+            return copy  # is not there, which the check of links says
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if file.is_file():
             shutil.copy2(file, copy)
-        return copy
+            return copy
+        shutil.copytree(file, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md"))
+        listed = sorted(str(each.relative_to(copy)) for each in copy.rglob("*") if each.is_file())
+        lines = [f"# {name}", "", *(f"* [{each}]({each})" for each in listed)]
+        (copy / "index.md").write_text("\n".join([*lines, ""]))
+        return copy / "index.md"
 
     def _navigation(self) -> str:
         """Return the navigation as the configuration writes it."""
         found = {str(page.relative_to(self._pages)) for page in self._pages.rglob("*.md")}
+        found = {page for page in found if not page.startswith(f"{FILES}/")}
         decisions = sorted(page for page in found if page.startswith("decisions/0"))
         others = sorted(found - {*decisions, *itertools.chain(*NAVIGATION.values())})
         lines = ["nav = ["]

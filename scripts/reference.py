@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import durableq
 from durableq.cli import commands, help
-from durableq.model.settings import OPTIONS, SETTINGS, Kind, QueueSettings, Setting
+from durableq.model.limits import DAY_MS, SECOND_MS
+from durableq.model.settings import MANY, OPTIONS, SETTINGS, Kind, QueueSettings, Setting
 from durableq.model.states import Event, Reason
 
 PAGES: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
@@ -104,8 +105,8 @@ def _value(setting: Setting, value: float) -> str:
     if setting.kind is Kind.CHOICE:
         return f"`{setting.names[int(value)]}`"
     if setting.kind is Kind.TIME:
-        return f"{value / 1000:,.15g} s"
-    return f"{value:,.15g}"
+        return f"{value / DAY_MS:,.15g} d" if value >= DAY_MS else f"{value / SECOND_MS:,.15g} s"
+    return f"{value:,.0f}" if value >= 1 or not value else f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def _bounds(setting: Setting) -> str:
@@ -114,6 +115,8 @@ def _bounds(setting: Setting) -> str:
     if setting.kind is Kind.CHOICE:
         return ", ".join(f"`{name}`" for name in setting.names)
     bounds = f"{_value(setting, setting.least)} to {_value(setting, setting.most)}"
+    if setting.most == MANY:
+        bounds = f"at least {_value(setting, setting.least)}"
     return f"{bounds}, or off" if setting.can_be_off else bounds
 
 

@@ -35,7 +35,8 @@ from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms
 
 _YEARS_MS: Final = 10 * 366 * DAY_MS
-_MANY: Final = 10**15
+#: The bound of what is not bounded.
+MANY: Final = 10**15
 
 
 class Kind(Enum):
@@ -100,7 +101,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "paused": _SWITCH,
     "rate": _RATE,
     "burst": _limit(MAX_BURST),
-    "max_in_flight": _limit(_MANY),
+    "max_in_flight": _limit(MANY),
     "group_concurrency": _limit(MAX_GROUP_CONCURRENCY),
     "group_on_dead": _choice("continue", "hold"),
     "group_rate": _RATE,
@@ -114,11 +115,11 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "breaker_probes": _whole(1, 100),
     "slow_start_ms": _time(1, HOUR_MS, can_be_off=True),
     "retry_share": Setting(Kind.SHARE, 0.01, 1, can_be_off=True),
-    "max_backlog": _limit(_MANY),
-    "max_backlog_bytes": _limit(_MANY),
+    "max_backlog": _limit(MANY),
+    "max_backlog_bytes": _limit(MANY),
     "on_full": _choice("raise", "block", "shed"),
     "block_timeout_ms": _time(1, HOUR_MS),
-    "min_free_bytes": _limit(_MANY),
+    "min_free_bytes": _limit(MANY),
     "deduplication_window_ms": _time(1 * SECOND_MS, DAY_MS),
     "expires_in_ms": _time(1, MAX_EXPIRES_IN_MS, can_be_off=True),
     "on_expiry": _choice("drop", "dead"),
@@ -410,7 +411,7 @@ def _out_of_bounds(name: str, setting: Setting, value: Any) -> str:
         kind = "a number"
     if setting.kind is Kind.TIME:
         kind, least, most = "a number of seconds", least / 1000, most / 1000
-        if type(value) is int and abs(value) < _MANY:
+        if type(value) is int and abs(value) < MANY:
             value = value / 1000
     off = ", or off" if setting.can_be_off else ""
     return (
