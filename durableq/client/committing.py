@@ -93,7 +93,9 @@ class Committer:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
-        self._changing = threading.Lock()
+        # The collection of garbage may end a coroutine at any step, which then waits no more: it
+        # may take this lock in the thread that has it.
+        self._changing = threading.RLock()
         self._waiting: deque[Operation] = deque()
         self._is_running = False
         self._is_closed = False
@@ -262,7 +264,7 @@ def _release(operation: Operation) -> Operation | None:
 _committers: WeakKeyDictionary[Store, Committer] = WeakKeyDictionary()
 #: The other calls of coroutines that are on their way in threads.
 _others: WeakKeyDictionary[Store, set[Future[Any]]] = WeakKeyDictionary()
-_choosing = threading.Lock()
+_choosing = threading.RLock()
 
 
 def submit(store: Store, operation: Operation) -> Committer:
@@ -275,7 +277,7 @@ def submit(store: Store, operation: Operation) -> Committer:
         with _choosing:
             committer = _committers.get(store)
             if committer is None:
-                committer = _committers[store] = Committer()
+                committer = _committers.setdefault(store, Committer())
         if committer.accept(store, operation):
             return committer
 
@@ -314,7 +316,7 @@ def finish(store: Store) -> None:
 def _after_fork() -> None:
     """Forget the parent's operations: their coroutines are not in this process."""
     global _choosing  # noqa: PLW0603 - a thread of the parent may have had it
-    _choosing = threading.Lock()
+    _choosing = threading.RLock()
     _committers.clear()
     _others.clear()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from durableq.client import tracing
 from durableq.model.errors import InvalidInput
@@ -46,6 +46,15 @@ class Transaction:
             raise
         if error is None:
             self._mark_settled()
+
+    async def __aenter__(self) -> NoReturn:
+        raise InvalidInput(
+            "A transaction holds a write lock to its end, so nothing may be awaited in it. Give a "
+            "function to `await message.atransaction(write)`, which calls write(tx) in a thread."
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        """Exist beside `__aenter__`: without it Python says nothing of use."""
 
     def _settle(self) -> None:
         """Settle what the transaction ends; it is open."""

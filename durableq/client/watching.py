@@ -32,7 +32,7 @@ class _Watcher:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
         self._stopping = WakeupEvent()
         self._waiters: set[_Waiter] = set()
         self._error: Exception | None = None
@@ -127,7 +127,7 @@ class Writes:
 
 
 _watchers: WeakKeyDictionary[Store, _Watcher] = WeakKeyDictionary()
-_choosing = threading.Lock()
+_choosing = threading.RLock()
 
 
 @asynccontextmanager
@@ -154,7 +154,7 @@ async def watching(store: Store) -> AsyncIterator[Writes]:
 def _after_fork() -> None:
     """Forget the parent's threads: they are not in this process."""
     global _choosing  # noqa: PLW0603 - a thread of the parent may have had it
-    _choosing = threading.Lock()
+    _choosing = threading.RLock()
     _watchers.clear()
 
 

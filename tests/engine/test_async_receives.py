@@ -12,6 +12,7 @@ import pytest
 
 from durableq import (
     Deliveries,
+    Delivery,
     DurableQ,
     InvalidInput,
     InvalidResult,
@@ -21,6 +22,8 @@ from durableq import (
     Transaction,
 )
 from durableq.client import committing
+from durableq.worker.options import WorkerOptions
+from durableq.worker.worker import Worker
 from tests.engine import loops, plain
 from tests.support import scaled, wait_for
 
@@ -254,6 +257,33 @@ def test_messages_for_an_event_loop_that_is_closed_are_released(
     setattr(task, "_log_destroy_pending", False)  # noqa: B010 - asyncio would warn
 
 
+def test_a_coroutine_that_is_collected_while_its_thread_has_the_locks_waits_for_none(
+    dq: DurableQ, orders: Queue, db: plain.Place
+) -> None:
+    """The collection of garbage may come at any step; its messages are released, too."""
+    orders.send_many([1, 2])
+
+    async def main() -> None:
+        with loops.writing(dq, db) as end:
+            receive = orders.areceive(10)
+            receive.send(None)
+            await loops.until(lambda: loops.is_taken(dq))
+
+            def collect() -> None:
+                with committing._choosing, committing._committers[dq.store]._changing:
+                    receive.close()
+
+            thread = threading.Thread(target=collect, daemon=True)
+            thread.start()
+            await asyncio.to_thread(thread.join, scaled(20))
+            assert not thread.is_alive(), "it waits for its own lock"
+            end()
+
+    loops.run(main())
+    committing.finish(dq.store)
+    assert in_flight(orders) == 0
+
+
 @loops.ON_ALL
 def test_receives_cancelled_at_any_moment_leave_no_lease(dq: DurableQ, orders: Queue) -> None:
     """Each message is delivered, or ready again."""
@@ -342,7 +372,31 @@ def test_a_function_that_awaits_has_no_transaction(orders: Queue) -> None:
             await message.atransaction(wait)  # type: ignore[unused-coroutine]
         with pytest.raises(InvalidInput, match="takes a function"):
             await message.atransaction(None)  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match=r"Give a function to .*atransaction"):
+            await message.transaction().__aenter__()
         await message.acomplete()
 
     loops.run(main())
     assert orders.receive() == []
+
+
+def test_a_handler_of_a_worker_sends_and_writes_without_blocking_its_loop(
+    dq: DurableQ, orders: Queue
+) -> None:
+    mail = dq.queue("mail")
+
+    @dq.handler("orders")
+    async def handle(message: Delivery) -> str | None:
+        await mail.asend(message.body)
+        if message.body % 2:
+            await message.atransaction(lambda tx: tx.send("mail", -message.body))
+            return None
+        return "sent"
+
+    for number in range(20):
+        orders.send(number, key=f"k{number}")
+    Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
+    assert orders.info().counters.completed == 20
+    assert orders.result("k2") == "sent"
+    bodies = [one.body for one in mail.receive(100)]
+    assert sorted(bodies) == sorted([*range(20), *range(-19, 0, 2)])

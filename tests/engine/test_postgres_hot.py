@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from threading import Thread
+from typing import Any
 
 import psycopg
 import pytest
@@ -36,7 +37,7 @@ from durableq.model.message import (
     Received,
     draft,
 )
-from durableq.store.core import Receive, Settle
+from durableq.store.core import Receive, Send, Settle
 from durableq.testing.contract.case import DEAD, ORDERS, FullStore
 from tests.postgres import empty
 from tests.support import wait_for
@@ -331,6 +332,23 @@ def test_a_settlement_and_a_receive_are_one_call(
     assert isinstance(received, Received)
     assert len(received.messages) == 2
     assert len(calls) == 1
+
+
+def test_a_send_of_several_coroutines_is_one_call(store: PostgresStore) -> None:
+    """They are one send of `together`, which runs beside others; a refused one runs alone."""
+    run, alone = store._database.run, []
+
+    def note(operation: Any, *arguments: Any) -> Any:
+        alone.append(operation)
+        return run(operation, *arguments)
+
+    store._database.run = note  # type: ignore[method-assign]
+    (ids,) = store.together([Send(ORDERS, DRAFTS)])
+    assert isinstance(ids, list)
+    assert (len(ids), alone) == (5, [])
+    (refused,) = store.together([Send("unknown", DRAFTS)])
+    assert isinstance(refused, UnknownQueue)
+    assert len(alone) == 1
 
 
 def test_completions_of_several_receives_and_queues_are_one_call(store: PostgresStore) -> None:

@@ -24,7 +24,7 @@ from durableq.model import codec
 from durableq.model.errors import DurableQError
 from durableq.model.limits import MAX_RECEIVE, MAX_SEND_BATCH, MAX_VISIBILITY_MS
 from durableq.model.message import Completion, Draft, Failure, Gather, Outcome, Receipt, Received
-from durableq.store.core import Answer, Call, Receive, Settle
+from durableq.store.core import Answer, Call, Receive, Send, Settle
 
 _flow: Final = attrgetter("flow")
 
@@ -101,18 +101,20 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
 
     def together(self, calls: Sequence[Call]) -> list[Answer]:
         """Run several operations in one transaction."""
+        answers: list[Answer] = []
         match calls:
+            case [Send(queue, [_, *_] as drafts)] if len(drafts) <= MAX_SEND_BATCH:
+                ids = _send(self._database, queue, drafts)
+                answers = [] if ids is None else [ids]
             case [Settle([_, *_] as completions, [])]:
                 done = self._work(completions, None)
-                answers: list[Answer] = [] if done is None else [done.outcomes]
+                answers = [] if done is None else [done.outcomes]
             case [Receive() as wanted] if _is_plain(wanted):
                 done = self._work((), wanted)
                 answers = [] if done is None else [done.received]
             case [Settle([_, *_] as completions, []), Receive() as wanted] if _is_plain(wanted):
                 done = self._work(completions, wanted)
                 answers = [] if done is None else [done.outcomes, done.received]
-            case _:
-                answers = []
         return answers or self._database.run(together, calls)
 
     def _work(self, completions: Sequence[Completion], wanted: Receive | None) -> Done | None:
