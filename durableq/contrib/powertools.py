@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.model.errors import Conflict, InvalidInput, InvalidResult, Unsupported
@@ -180,7 +180,11 @@ def _now_ms() -> int:
 
 
 def _record(key: str, entry: OnceEntry | None) -> DataRecord | None:
-    """Return a stored state as a record of Powertools; None for none."""
+    """Return a stored state as a record of Powertools; None for none.
+
+    Raises:
+        Conflict: the value under its name is another's.
+    """
     if entry is None:
         return None
     if entry.value is None:
@@ -191,11 +195,18 @@ def _record(key: str, entry: OnceEntry | None) -> DataRecord | None:
             in_progress_expiry_timestamp=_now_ms() + max(1, entry.lease_left_ms),
             payload_hash=entry.owner,
         )
-    value: list[Any] = json.loads(entry.value)
+    match json.loads(entry.value):
+        case [str() as response, str() as payload_hash]:
+            pass
+        case _:
+            raise Conflict(
+                f"The value {visible(entry.key)} of once is no record of Powertools: another "
+                "program has stored it. `durableq once forget` drops it."
+            )
     return DataRecord(
         idempotency_key=key,
         status=_COMPLETED,
         expiry_timestamp=math.ceil(entry.expires_at_ms / 1000),
-        response_data=value[0],
-        payload_hash=value[1],
+        response_data=response,
+        payload_hash=payload_hash,
     )
