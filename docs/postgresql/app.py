@@ -1,6 +1,6 @@
 """The application of compose.yaml: orders that are charged once, each with a receipt."""
 
-from durableq import Delivery, DurableQ, Reject
+from durableq import DeadLetter, Decision, Delivery, Discard, DurableQ, Hold, Reject
 
 dq = DurableQ()  # the database is in DURABLEQ_DB
 dq.queue("orders")
@@ -16,3 +16,12 @@ def charge(message: Delivery) -> str:
     with message.transaction() as tx:
         tx.send("receipts", {"order": order["order"], "paid": order["amount"]})
     return "charged"
+
+
+@dq.recovery("orders")
+def decide(dead_letter: DeadLetter) -> Decision:
+    """Discard what was rejected, and leave all else to a person."""
+    failure = dead_letter.last_failure
+    if failure is not None and failure.reason == "rejected":
+        return Discard(failure.error_message)
+    return Hold("a person should look")

@@ -1,4 +1,4 @@
-"""Bugs to plant in what systemd is told."""
+"""Bugs to plant in what systemd is told, and in a fleet that is PID 1."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from durableq.runtime import systemd
-from durableq.supervisor import service
+from durableq.supervisor import service, supervisor
 
 SYSTEMD = "tests/process/test_systemd.py::"
 
@@ -53,8 +53,24 @@ def let_handlers_speak_for_the_service() -> None:
     cls.__init__ = careless
 
 
-BUGS = (beat_from_a_thread, tell_a_start_before_it_is_one, let_handlers_speak_for_the_service)
+def leave_the_orphans() -> None:
+    """A supervisor that is PID 1 reaps its workers only."""
+    module: Any = supervisor
+    module.reap = lambda _is_worker: 0
+
+
+BUGS = (
+    beat_from_a_thread,
+    tell_a_start_before_it_is_one,
+    let_handlers_speak_for_the_service,
+    leave_the_orphans,
+)
 SEEN_BY = (
+    (
+        "leave_the_orphans",
+        "tests/process/test_container.py::"
+        "test_orphans_of_handlers_are_reaped_and_workers_are_still_watched[subreaper]",
+    ),
     ("beat_from_a_thread", SYSTEMD + "test_a_supervisor_that_hangs_sends_no_beat"),
     (
         "tell_a_start_before_it_is_one",

@@ -1,0 +1,5 @@
+"""The fixtures of process tests."""
+
+from tests.process.conftest import nursery
+
+__all__ = ["nursery"]
