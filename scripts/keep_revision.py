@@ -3,9 +3,9 @@
     python -m scripts.keep_revision postgresql://user@host/database
 
 writes tests/migrations/released/NNNN.db: a small file with a message in every state, dead letters
-with their history, idempotency records, progress, a worker and a started redrive task. NNNN.sql
-beside it is the same in PostgreSQL, as pg_dump writes it; the database needs a user who may create
-a schema.
+with their history, idempotency records, progress, a worker, a schedule and a started redrive task.
+NNNN.sql beside it is the same in PostgreSQL, as pg_dump writes it; the database needs a user who
+may create a schema.
 Without a URL only the file is written. Apart from the random receipts the content is the same each
 time. Run it until the revision is released, and never again for that one.
 
@@ -30,6 +30,7 @@ from durableq.engines.sql import migrating
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.message import Failure, Message, Reason, Receipt
 from durableq.model.progress import progress_report
+from durableq.model.schedules import schedule_of
 from durableq.store.core import Capability, Store, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock, FakeRandom
 
@@ -109,10 +110,12 @@ def fill_orders(dq: DurableQ, orders: Queue) -> None:
 
 
 def start_redrive(dq: DurableQ) -> None:
-    """Start a redrive task that no process continues, and store metadata."""
+    """Start a redrive task that no process continues, and store a schedule and metadata."""
     dq.store.require(Capability.REDRIVE).start_redrive(
         DeadLetterFilter("mail"), Requeue("calm now"), actor="person (ann)"
     )
+    schedule = schedule_of("nightly", "orders", "0 3 * * *", "Europe/Berlin", body={"of": "sales"})
+    dq.store.require(Capability.SCHEDULES).declare_schedules([schedule])
     dq.store.require(Capability.METADATA).compare_and_set("breaker", "closed", expected=None)
 
 

@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from durableq.model.errors import InvalidInput, Unsupported
 from durableq.model.health import Copied, Finding, Level, UpgradeEstimate
 from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.slots import ScheduleInfo
 from durableq.model.text import address, shown, visible
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.store.core import Capability, Store
@@ -20,8 +21,6 @@ from durableq.store.moving import End
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
-
-T = TypeVar("T")
 
 #: The entry point group of third parties' engines: a URL scheme, and a function that takes the
 #: arguments of `open_store` and returns a Store.
@@ -151,17 +150,8 @@ def registered_workers(url: str) -> list[WorkerInfo]:
 
     There are none if the store does not exist or is another application's.
     """
-    if (found := _listed(url, Capability.FLEET, lambda store: store.workers())) is not None:
-        return found
-    if is_postgres(url):
-        from durableq.engines.postgres import doctor
-        from durableq.engines.postgres.location import Location as Address
-
-        return doctor.workers(Address.parse(url))
-    from durableq.engines.sqlite.doctor import workers
-    from durableq.engines.sqlite.location import Location
-
-    return workers(Location.parse(url), SystemClock())
+    found: list[WorkerInfo] = _listed(url, Capability.FLEET, "workers")
+    return found
 
 
 def queues_in(url: str) -> list[QueueInfo]:
@@ -169,17 +159,17 @@ def queues_in(url: str) -> list[QueueInfo]:
 
     There are none if the store does not exist or is another application's.
     """
-    if (found := _listed(url, Capability.INSPECT, lambda store: store.queues())) is not None:
-        return found
-    if is_postgres(url):
-        from durableq.engines.postgres import doctor
-        from durableq.engines.postgres.location import Location as Address
+    found: list[QueueInfo] = _listed(url, Capability.INSPECT, "queues")
+    return found
 
-        return doctor.queues(Address.parse(url))
-    from durableq.engines.sqlite.doctor import queues
-    from durableq.engines.sqlite.location import Location
 
-    return queues(Location.parse(url), SystemClock())
+def schedules_in(url: str) -> list[ScheduleInfo]:
+    """Return the schedules of a store, as Schedules.schedules does; nothing is changed.
+
+    There are none if the store does not exist or is another application's.
+    """
+    found: list[ScheduleInfo] = _listed(url, Capability.SCHEDULES, "schedules")
+    return found
 
 
 def queue_names_in(url: str) -> list[str]:
@@ -413,17 +403,28 @@ def _registered(url: str) -> EntryPoint | None:
     )
 
 
-def _listed(url: str, capability: Capability, read: Callable[[Any], list[T]]) -> list[T] | None:
-    """Return a list that a store reads; empty if it is not there or lacks the capability.
+def _listed(url: str, capability: Capability, name: str) -> Any:
+    """Return a list that a store reads, without changing it.
 
-    None: the URL names a file, or a database of this package's engines.
+    Args:
+        url: of the store.
+        capability: the capability of the list; it is empty where the engine lacks it.
+        name: the method of the capability, and the function of the engine's doctor.
     """
     if _is_memory(url):
         return []
-    if is_postgres(url) or (entry := _registered(url)) is None:
-        return None
-    with closing(_open_registered(entry, url, None)) as store:
-        return read(store) if capability in store.capabilities else []
+    if is_postgres(url):
+        from durableq.engines.postgres import doctor as of_server
+        from durableq.engines.postgres.location import Location as Address
+
+        return getattr(of_server, name)(Address.parse(url))
+    if (entry := _registered(url)) is not None:
+        with closing(_open_registered(entry, url, None)) as store:
+            return getattr(store, name)() if capability in store.capabilities else []
+    from durableq.engines.sqlite import doctor
+    from durableq.engines.sqlite.location import Location
+
+    return getattr(doctor, name)(Location.parse(url), SystemClock())
 
 
 def _open_registered(

@@ -191,7 +191,7 @@ class BreakerInfo:
             queue: the name of the queue.
             state: the state.
             now_ms: lease time.
-            transitions: the changes of phase.
+            transitions: the events of the queue; those of the breaker are kept.
             is_on: whether the queue uses it.
         """
         age_ms = now_ms - state.since_ms if state.reason else 0
@@ -200,7 +200,7 @@ class BreakerInfo:
         left_ms = state.left_ms(now_ms)
         return cls(
             *(queue, is_on, state.phase, age_ms, left_ms, state.trips, *numbers, state.reason),
-            transitions=tuple(transitions),
+            transitions=tuple(one for one in transitions if one.event is Event.BREAKER),
         )
 
 
@@ -261,6 +261,8 @@ class WorkerInfo:
     host_id: str = ""
     #: Whether it is asked to end, and not to be replaced.
     draining: bool = False
+    #: The schedules whose slots it sends.
+    schedules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

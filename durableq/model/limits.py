@@ -94,3 +94,10 @@ MAX_PROGRESS_CHARS: Final = 200
 
 #: How long a receive may wait inside the store (SQS: 20 seconds).
 MAX_WAIT_MS: Final = 20 * SECOND_MS
+
+#: Late slots of a schedule that are sent at once with catch_up="all": the default, and the maximum.
+CATCH_UP: Final = 100
+MAX_CATCH_UP: Final = 1_000
+#: The bounds of the interval of a schedule.
+MIN_INTERVAL_MS: Final = SECOND_MS
+MAX_INTERVAL_MS: Final = 366 * DAY_MS

@@ -74,6 +74,7 @@ class Event(_Sentence):
     RESCHEDULED = "rescheduled", "made ready or delayed on request"
     #: Of a queue, not of a message.
     BREAKER = "breaker", "the circuit breaker of the queue changed its phase"
+    SCHEDULE = "schedule", "a schedule that sends into the queue was changed, or skipped slots"
 
 
 class Refusal(_Sentence):

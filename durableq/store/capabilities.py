@@ -31,6 +31,7 @@ from durableq.store.inspect import Inspect
 from durableq.store.once import Once
 from durableq.store.progress import ProgressReports
 from durableq.store.redrive import Redrive
+from durableq.store.schedules import Schedules
 
 __all__ = [
     "Control",
@@ -43,6 +44,7 @@ __all__ = [
     "Once",
     "ProgressReports",
     "Redrive",
+    "Schedules",
     "Transaction",
     "Transactions",
 ]

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Once,
         ProgressReports,
         Redrive,
+        Schedules,
         Transactions,
     )
 
@@ -89,6 +90,7 @@ class Capability(enum.Enum):
     METADATA = ("metadata", "keep state that processes share")
     ONCE = ("once", "keep values that one process computes for all")
     PROGRESS = ("progress", "keep the progress of messages in flight")
+    SCHEDULES = ("schedules", "send messages at times")
 
     def __init__(self, label: str, purpose: str) -> None:
         self.label = label
@@ -361,6 +363,8 @@ class Store(Queueing, Protocol):
     def require(self, capability: Literal[Capability.ONCE]) -> Once: ...
     @overload
     def require(self, capability: Literal[Capability.PROGRESS]) -> ProgressReports: ...
+    @overload
+    def require(self, capability: Literal[Capability.SCHEDULES]) -> Schedules: ...
     def require(self, capability: Capability) -> object:
         """Return this store, typed as the capability's Protocol.
 

@@ -73,6 +73,7 @@ ENGINE_FUNCTIONS = {
         *("open_store", "create_store", "file_of", "open_end", "is_postgres", "is_served"),
         *("is_there", "examine_store", "queues_in", "queue_names_in", "registered_workers"),
         *("estimate_upgrade", "back_up_store", "restore_store", "library_versions"),
+        "schedules_in",
     )
 }
 
@@ -133,6 +134,7 @@ LIBRARIES = {
     "pydantic": {"durableq/recovery", "durableq/runtime/objects.py"},
     "pydantic_core": {"durableq/recovery", "durableq/runtime/objects.py"},
     "regex": {"durableq/recovery/rule_values.py"},
+    "cronsim": {"durableq/runtime/cron.py"},
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "starlette": {"durableq/dashboard"},

@@ -13,6 +13,7 @@ from durableq.engines.memory.fleet import MemoryFleet
 from durableq.engines.memory.idempotency import MemoryIdempotency
 from durableq.engines.memory.once import MemoryOnce
 from durableq.engines.memory.progress import MemoryProgress
+from durableq.engines.memory.schedules import MemorySchedules
 from durableq.engines.memory.tables import Row
 from durableq.engines.memory.transactions import MemoryTransactions
 from durableq.model.arguments import check_page_start
@@ -40,6 +41,7 @@ class MemoryStore(
     MemoryControl,
     MemoryOnce,
     MemoryProgress,
+    MemorySchedules,
     MemoryEvents,
     Inspect,
     Metadata,

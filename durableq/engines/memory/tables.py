@@ -24,7 +24,9 @@ from durableq.model.message import (
 )
 from durableq.model.progress import Progress
 from durableq.model.queues import Counters
+from durableq.model.schedules import Schedule
 from durableq.model.settings import QueueSettings
+from durableq.model.slots import ScheduleState
 from durableq.store.core import WorkerInfo
 
 #: The order of the events of all messages.
@@ -161,6 +163,7 @@ class Tables:
     group_tats: dict[tuple[str, str], int] = field(default_factory=dict)
     #: By queue and deduplication id: the id of the message, and the end of the window.
     sent: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    schedules: dict[str, tuple[Schedule, ScheduleState]] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

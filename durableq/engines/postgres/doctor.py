@@ -21,11 +21,13 @@ from durableq.engines.postgres.server_clock import ServerClock
 from durableq.engines.sql import fleet, marks
 from durableq.engines.sql.examining import check_boot, check_wall_clock
 from durableq.engines.sql.queues import all_queues
+from durableq.engines.sql.schedules import all_schedules
 from durableq.engines.sql.schema import REVISIONS, SchemaState
 from durableq.engines.sql.transactions import Transaction
 from durableq.model.errors import DurableQError
 from durableq.model.health import Finding, bad, ok, warn
 from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.slots import ScheduleInfo
 
 T = TypeVar("T")
 #: A check of a connection.
@@ -196,6 +198,11 @@ def workers(location: Location) -> list[WorkerInfo]:
 def queues(location: Location) -> list[QueueInfo]:
     """Return the queues; none if there are no current tables."""
     return _read(location, all_queues) or []
+
+
+def schedules(location: Location) -> list[ScheduleInfo]:
+    """Return the schedules; none if there are no current tables."""
+    return _read(location, all_schedules) or []
 
 
 def queue_names(location: Location) -> list[str]:

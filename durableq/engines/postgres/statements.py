@@ -291,6 +291,21 @@ CREATE TABLE durableq_sample (
     CONSTRAINT durableq_sample_time PRIMARY KEY (queue_id, at_ms)
 )""",
     """\
+CREATE TABLE durableq_schedule (
+    name TEXT COLLATE "C" NOT NULL,
+    definition TEXT COLLATE "C" NOT NULL,
+    periods TEXT COLLATE "C" NOT NULL,
+    boot_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    offset_ms BIGINT DEFAULT '0' NOT NULL,
+    paused BIGINT DEFAULT '0' NOT NULL,
+    last_ms BIGINT DEFAULT '0' NOT NULL,
+    sent BIGINT DEFAULT '0' NOT NULL,
+    skipped BIGINT DEFAULT '0' NOT NULL,
+    queue_id BIGINT NOT NULL,
+    next_ms BIGINT NOT NULL,
+    CONSTRAINT durableq_schedule_name PRIMARY KEY (name)
+)""",
+    """\
 CREATE TABLE durableq_worker (
     id BIGSERIAL NOT NULL,
     name TEXT COLLATE "C" NOT NULL,
@@ -309,6 +324,7 @@ CREATE TABLE durableq_worker (
     queues TEXT COLLATE "C" DEFAULT '' NOT NULL,
     host_id TEXT COLLATE "C" DEFAULT '' NOT NULL,
     draining BIGINT DEFAULT '0' NOT NULL,
+    schedules TEXT COLLATE "C" DEFAULT '' NOT NULL,
     PRIMARY KEY (id)
 )""",
 )
@@ -856,10 +872,10 @@ REGISTER = Named(
     """\
 INSERT INTO durableq_worker (name, pid, created_ms, boot_id, started_at_ms, beat_at_ms,
 pid_namespace, restarts, state, handled, failed, in_flight, oldest_began_ms, queues, host_id,
-draining) VALUES ($1::VARCHAR COLLATE "C", $2::BIGINT, $3::BIGINT, $4::VARCHAR COLLATE "C",
-$5::BIGINT, $6::BIGINT, $7::VARCHAR COLLATE "C", $8::BIGINT, $9::VARCHAR COLLATE "C",
-$10::BIGINT, $11::BIGINT, $12::BIGINT, $13::BIGINT, $14::VARCHAR COLLATE "C", $15::VARCHAR
-COLLATE "C", $16::BIGINT) RETURNING durableq_worker.id""",
+draining, schedules) VALUES ($1::VARCHAR COLLATE "C", $2::BIGINT, $3::BIGINT, $4::VARCHAR
+COLLATE "C", $5::BIGINT, $6::BIGINT, $7::VARCHAR COLLATE "C", $8::BIGINT, $9::VARCHAR COLLATE
+"C", $10::BIGINT, $11::BIGINT, $12::BIGINT, $13::BIGINT, $14::VARCHAR COLLATE "C", $15::VARCHAR
+COLLATE "C", $16::BIGINT, $17::VARCHAR COLLATE "C") RETURNING durableq_worker.id""",
     (
         "name",
         "pid",
@@ -877,6 +893,7 @@ COLLATE "C", $16::BIGINT) RETURNING durableq_worker.id""",
         "queues",
         "host_id",
         "draining",
+        "schedules",
     ),
 )
 BEAT = Named(
@@ -926,7 +943,7 @@ durableq_worker.boot_id, durableq_worker.pid_namespace, durableq_worker.id,
 durableq_worker.started_at_ms, durableq_worker.beat_at_ms, durableq_worker.restarts,
 durableq_worker.state, durableq_worker.handled, durableq_worker.failed,
 durableq_worker.in_flight, durableq_worker.oldest_began_ms, durableq_worker.queues,
-durableq_worker.host_id, durableq_worker.draining
+durableq_worker.host_id, durableq_worker.draining, durableq_worker.schedules
 FROM durableq_worker ORDER BY durableq_worker.id"""
 EARLIER_WORKERS = Named(
     """\
@@ -2366,6 +2383,10 @@ RECORDS_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_idempotency
 WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+SCHEDULES_WITHOUT_QUEUE = """\
+SELECT count(*) AS count_1
+FROM durableq_schedule
+WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
 HISTORY_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_history
@@ -3328,6 +3349,96 @@ durableq_sample.at_ms""",
 DROP_SAMPLES = Named(
     """\
 DELETE FROM durableq_sample WHERE durableq_sample.queue_id = $1::BIGINT""",
+    ("in_queue",),
+)
+
+# schedules
+SCHEDULE = Named(
+    """\
+SELECT durableq_schedule.name, durableq_queue.name AS name_1, durableq_schedule.definition,
+durableq_schedule.next_ms, durableq_schedule.periods, durableq_schedule.offset_ms,
+durableq_schedule.boot_id, durableq_schedule.paused, durableq_schedule.last_ms,
+durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule JOIN durableq_queue ON durableq_queue.id = durableq_schedule.queue_id
+WHERE durableq_schedule.name = $1::VARCHAR COLLATE "C"\
+""",
+    ("of",),
+)
+SCHEDULES = """\
+SELECT durableq_schedule.name, durableq_queue.name AS name_1, durableq_schedule.definition,
+durableq_schedule.next_ms, durableq_schedule.periods, durableq_schedule.offset_ms,
+durableq_schedule.boot_id, durableq_schedule.paused, durableq_schedule.last_ms,
+durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule JOIN durableq_queue ON durableq_queue.id = durableq_schedule.queue_id
+ORDER BY durableq_schedule.name"""
+SCHEDULE_STATES = Named(
+    """\
+SELECT durableq_schedule.name, durableq_schedule.next_ms, durableq_schedule.periods,
+durableq_schedule.offset_ms, durableq_schedule.boot_id, durableq_schedule.paused,
+durableq_schedule.last_ms, durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule
+WHERE durableq_schedule.name = ANY ($1) AND durableq_schedule.paused = 0""",
+    ("names",),
+)
+SCHEDULE_STATES_ONE = Named(
+    """\
+SELECT durableq_schedule.name, durableq_schedule.next_ms, durableq_schedule.periods,
+durableq_schedule.offset_ms, durableq_schedule.boot_id, durableq_schedule.paused,
+durableq_schedule.last_ms, durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule
+WHERE durableq_schedule.name = $1::VARCHAR COLLATE "C" AND durableq_schedule.paused = 0""",
+    ("names",),
+)
+PUT_SCHEDULE = Named(
+    """\
+INSERT INTO durableq_schedule (name, definition, periods, boot_id, offset_ms, paused, last_ms,
+sent, skipped, queue_id, next_ms) VALUES ($1::VARCHAR COLLATE "C", $2::VARCHAR COLLATE "C",
+$3::VARCHAR COLLATE "C", $4::VARCHAR COLLATE "C", $5::BIGINT, $6::BIGINT, $7::BIGINT,
+$8::BIGINT, $9::BIGINT, $10::BIGINT, $11::BIGINT)""",
+    (
+        "name",
+        "definition",
+        "periods",
+        "boot_id",
+        "offset_ms",
+        "paused",
+        "last_ms",
+        "sent",
+        "skipped",
+        "queue_id",
+        "next_ms",
+    ),
+)
+SET_SCHEDULE = Named(
+    """\
+UPDATE durableq_schedule SET definition=$1::VARCHAR COLLATE "C", periods=$2::VARCHAR COLLATE
+"C", boot_id=$3::VARCHAR COLLATE "C", offset_ms=$4::BIGINT, paused=$5::BIGINT,
+last_ms=$6::BIGINT, sent=$7::BIGINT, skipped=$8::BIGINT, queue_id=$9::BIGINT,
+next_ms=$10::BIGINT WHERE durableq_schedule.name = $11::VARCHAR COLLATE "C"\
+""",
+    (
+        "new_definition",
+        "new_periods",
+        "new_boot_id",
+        "new_offset_ms",
+        "new_paused",
+        "new_last_ms",
+        "new_sent",
+        "new_skipped",
+        "new_queue_id",
+        "new_next_ms",
+        "of",
+    ),
+)
+DROP_SCHEDULE = Named(
+    """\
+DELETE FROM durableq_schedule WHERE durableq_schedule.name = $1::VARCHAR COLLATE "C"\
+""",
+    ("of",),
+)
+DROP_SCHEDULES = Named(
+    """\
+DELETE FROM durableq_schedule WHERE durableq_schedule.queue_id = $1::BIGINT""",
     ("in_queue",),
 )
 

@@ -74,7 +74,11 @@ def enter(tx: Transaction, worker: WorkerInfo) -> WorkerInfo:
 
 def as_row(worker: WorkerInfo) -> dict[str, Any]:
     """Return the values of a worker's row by column, without its id."""
-    stored = {"queues": _as_stored(worker.queues), "draining": int(worker.draining)}
+    stored = {
+        "queues": _as_stored(worker.queues),
+        "draining": int(worker.draining),
+        "schedules": _as_stored(worker.schedules),
+    }
     values = dataclasses.asdict(worker) | stored
     del values["owner_id"]
     return values
@@ -96,8 +100,8 @@ def workers(tx: Transaction) -> list[WorkerInfo]:
     """Return the registered workers."""
     rows = tx.run(tx.sql.WORKERS).fetchall()
     return [
-        WorkerInfo(*(*told, _names(queues), host_id, bool(draining)))
-        for *told, queues, host_id, draining in rows
+        WorkerInfo(*(*told, _names(queues), host_id, bool(draining), _names(schedules) or ()))
+        for *told, queues, host_id, draining, schedules in rows
     ]
 
 

@@ -147,6 +147,7 @@ def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
             tx.sql.DROP_DEDUPLICATION,
             tx.sql.DROP_FAILURES,
             tx.sql.DROP_SAMPLES,
+            tx.sql.DROP_SCHEDULES,
         ):
             tx.run(statement, in_queue=part.id)
         metadata.drop_metadata_of(tx, part.name)

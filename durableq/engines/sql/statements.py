@@ -228,6 +228,7 @@ class Statements(Protocol):
     QUEUES_WITHOUT_COUNTERS: str
     KEYS_WITHOUT_OWNER: str
     RECORDS_WITHOUT_QUEUE: str
+    SCHEDULES_WITHOUT_QUEUE: str
     HISTORY_WITHOUT_QUEUE: str
     DEAD_LETTERS_MISGROUPED: str
     LEASE_OWNERS: str
@@ -312,6 +313,16 @@ class Statements(Protocol):
     PRUNE_SAMPLES_ROWS: RowStatement
     SAMPLES: str
     DROP_SAMPLES: str
+
+    # schedules
+    SCHEDULE: str
+    SCHEDULES: str
+    SCHEDULE_STATES: str
+    SCHEDULE_STATES_ONE: str
+    PUT_SCHEDULE: str
+    SET_SCHEDULE: str
+    DROP_SCHEDULE: str
+    DROP_SCHEDULES: str
 
     # searching
     COUNT_CANDIDATES: str

@@ -15,6 +15,7 @@ from durableq.engines.sql.queries import SQLMessages
 from durableq.engines.sql.queues import SQLQueues
 from durableq.engines.sql.redrive import SQLRedrive
 from durableq.engines.sql.samples import SQLSamples
+from durableq.engines.sql.schedules import SQLSchedules
 from durableq.engines.sql.searching import SQLSearch
 from durableq.store.capabilities import Inspect, Transactions
 from durableq.store.core import Capability, Store
@@ -35,6 +36,7 @@ class SharedCapabilities(
     SQLMetadata,
     SQLOnce,
     SQLProgress,
+    SQLSchedules,
     Transactions,
     Inspect,
     Store,

@@ -299,6 +299,10 @@ class RevisionCheck(NamedTuple):
 class Database(Protocol):
     """An engine's database, as shared code opens transactions on it."""
 
+    @property
+    def boot_id(self) -> str:
+        """The boot of the machine whose clock tells steady time."""
+
     def read(self) -> AbstractContextManager[Transaction]:
         """Open a read transaction."""
 

@@ -89,6 +89,11 @@ class Database:
         self._adapters: list[SQLAlchemyAdapter] = []
 
     @property
+    def boot_id(self) -> str:
+        """The boot of this machine."""
+        return self.clock.boot_id()
+
+    @property
     def adapter(self) -> SQLAlchemyAdapter:
         """SQLAlchemy on this file, made at its first use."""
         if not self._adapters:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 from durableq.engines.sql import fleet, steady_time
 from durableq.engines.sql.queues import all_queues
+from durableq.engines.sql.schedules import all_schedules
+from durableq.engines.sql.transactions import Transaction
 from durableq.engines.sqlite import doctor_file
 from durableq.engines.sqlite.dialect import transaction
 from durableq.engines.sqlite.doctor_tables import check_content
@@ -25,6 +28,7 @@ from durableq.engines.sqlite.schema import SchemaState, estimate_upgrade, state_
 from durableq.model.errors import Busy, DurableQError, ForeignDatabase
 from durableq.model.health import Finding, UpgradeEstimate, bad, is_healthy, ok, warn
 from durableq.model.info import QueueInfo, WorkerInfo
+from durableq.model.slots import ScheduleInfo
 from durableq.runtime.clock import Clock, SteadyClock
 
 T = TypeVar("T")
@@ -96,15 +100,20 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
 
 def queues(location: Location, clock: Clock) -> list[QueueInfo]:
     """Return the queues; none if the file is not a current durableq database."""
-    steady = SteadyClock(clock)
+    return _read(location, SchemaState.CURRENT, partial(_at, clock, all_queues)) or []
 
-    def stored(raw: Any) -> list[QueueInfo]:
-        tx = transaction(raw)
-        steady.adopt(steady_time.stored(tx, clock.boot_id()))
-        tx.set_time(steady.moment())
-        return all_queues(tx)
 
-    return _read(location, SchemaState.CURRENT, stored) or []
+def schedules(location: Location, clock: Clock) -> list[ScheduleInfo]:
+    """Return the schedules; none if the file is not a current durableq database."""
+    return _read(location, SchemaState.CURRENT, partial(_at, clock, all_schedules)) or []
+
+
+def _at(clock: Clock, question: Callable[[Transaction], T], raw: Any) -> T:
+    """Return the answer to a question that needs the time."""
+    tx, steady = transaction(raw), SteadyClock(clock)
+    steady.adopt(steady_time.stored(tx, clock.boot_id()))
+    tx.set_time(steady.moment())
+    return question(tx)
 
 
 def queue_names(location: Location) -> list[str]:

@@ -317,6 +317,23 @@ CREATE TABLE durableq_sample (
  WITHOUT ROWID,
  STRICT""",
     """\
+CREATE TABLE durableq_schedule (
+    name TEXT NOT NULL,
+    definition TEXT NOT NULL,
+    periods TEXT NOT NULL,
+    boot_id TEXT DEFAULT '' NOT NULL,
+    offset_ms INTEGER DEFAULT '0' NOT NULL,
+    paused INTEGER DEFAULT '0' NOT NULL,
+    last_ms INTEGER DEFAULT '0' NOT NULL,
+    sent INTEGER DEFAULT '0' NOT NULL,
+    skipped INTEGER DEFAULT '0' NOT NULL,
+    queue_id INTEGER NOT NULL,
+    next_ms INTEGER NOT NULL,
+    CONSTRAINT durableq_schedule_name PRIMARY KEY (name)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
 CREATE TABLE durableq_worker (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL,
@@ -334,7 +351,8 @@ CREATE TABLE durableq_worker (
     oldest_began_ms INTEGER DEFAULT '0' NOT NULL,
     queues TEXT DEFAULT '' NOT NULL,
     host_id TEXT DEFAULT '' NOT NULL,
-    draining INTEGER DEFAULT '0' NOT NULL
+    draining INTEGER DEFAULT '0' NOT NULL,
+    schedules TEXT DEFAULT '' NOT NULL
 )
  STRICT""",
 )
@@ -698,9 +716,9 @@ WHERE durableq_message.expires_at_ms != 140737488355327 AND durableq_message.exp
 REGISTER = """\
 INSERT INTO durableq_worker (name, pid, created_ms, boot_id, started_at_ms, beat_at_ms,
 pid_namespace, restarts, state, handled, failed, in_flight, oldest_began_ms, queues, host_id,
-draining) VALUES (:name, :pid, :created_ms, :boot_id, :started_at_ms, :beat_at_ms,
+draining, schedules) VALUES (:name, :pid, :created_ms, :boot_id, :started_at_ms, :beat_at_ms,
 :pid_namespace, :restarts, :state, :handled, :failed, :in_flight, :oldest_began_ms, :queues,
-:host_id, :draining) RETURNING id"""
+:host_id, :draining, :schedules) RETURNING id"""
 BEAT = """\
 UPDATE durableq_worker SET beat_at_ms=:now_ms WHERE durableq_worker.id = :of"""
 BEAT_AND_TELL = """\
@@ -718,7 +736,7 @@ durableq_worker.boot_id, durableq_worker.pid_namespace, durableq_worker.id,
 durableq_worker.started_at_ms, durableq_worker.beat_at_ms, durableq_worker.restarts,
 durableq_worker.state, durableq_worker.handled, durableq_worker.failed,
 durableq_worker.in_flight, durableq_worker.oldest_began_ms, durableq_worker.queues,
-durableq_worker.host_id, durableq_worker.draining
+durableq_worker.host_id, durableq_worker.draining, durableq_worker.schedules
 FROM durableq_worker ORDER BY durableq_worker.id"""
 EARLIER_WORKERS = """\
 SELECT durableq_worker.id
@@ -1658,6 +1676,10 @@ RECORDS_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_idempotency
 WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+SCHEDULES_WITHOUT_QUEUE = """\
+SELECT count(*) AS count_1
+FROM durableq_schedule
+WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
 HISTORY_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_history
@@ -2307,6 +2329,48 @@ WHERE newest.queue_id = :of_queue AND newest.at_ms <= :since_ms), :since_ms) ORD
 durableq_sample.at_ms"""
 DROP_SAMPLES = """\
 DELETE FROM durableq_sample WHERE durableq_sample.queue_id = :in_queue"""
+
+# schedules
+SCHEDULE = """\
+SELECT durableq_schedule.name, durableq_queue.name AS name_1, durableq_schedule.definition,
+durableq_schedule.next_ms, durableq_schedule.periods, durableq_schedule.offset_ms,
+durableq_schedule.boot_id, durableq_schedule.paused, durableq_schedule.last_ms,
+durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule JOIN durableq_queue ON durableq_queue.id = durableq_schedule.queue_id
+WHERE durableq_schedule.name = :of"""
+SCHEDULES = """\
+SELECT durableq_schedule.name, durableq_queue.name AS name_1, durableq_schedule.definition,
+durableq_schedule.next_ms, durableq_schedule.periods, durableq_schedule.offset_ms,
+durableq_schedule.boot_id, durableq_schedule.paused, durableq_schedule.last_ms,
+durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule JOIN durableq_queue ON durableq_queue.id = durableq_schedule.queue_id
+ORDER BY durableq_schedule.name"""
+SCHEDULE_STATES = """\
+SELECT durableq_schedule.name, durableq_schedule.next_ms, durableq_schedule.periods,
+durableq_schedule.offset_ms, durableq_schedule.boot_id, durableq_schedule.paused,
+durableq_schedule.last_ms, durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule
+WHERE durableq_schedule.name IN (SELECT value FROM json_each(:names)) AND
+durableq_schedule.paused = 0"""
+SCHEDULE_STATES_ONE = """\
+SELECT durableq_schedule.name, durableq_schedule.next_ms, durableq_schedule.periods,
+durableq_schedule.offset_ms, durableq_schedule.boot_id, durableq_schedule.paused,
+durableq_schedule.last_ms, durableq_schedule.sent, durableq_schedule.skipped
+FROM durableq_schedule
+WHERE durableq_schedule.name = :names AND durableq_schedule.paused = 0"""
+PUT_SCHEDULE = """\
+INSERT INTO durableq_schedule (name, definition, periods, boot_id, offset_ms, paused, last_ms,
+sent, skipped, queue_id, next_ms) VALUES (:name, :definition, :periods, :boot_id, :offset_ms,
+:paused, :last_ms, :sent, :skipped, :queue_id, :next_ms)"""
+SET_SCHEDULE = """\
+UPDATE durableq_schedule SET definition=:new_definition, periods=:new_periods,
+boot_id=:new_boot_id, offset_ms=:new_offset_ms, paused=:new_paused, last_ms=:new_last_ms,
+sent=:new_sent, skipped=:new_skipped, queue_id=:new_queue_id, next_ms=:new_next_ms WHERE
+durableq_schedule.name = :of"""
+DROP_SCHEDULE = """\
+DELETE FROM durableq_schedule WHERE durableq_schedule.name = :of"""
+DROP_SCHEDULES = """\
+DELETE FROM durableq_schedule WHERE durableq_schedule.queue_id = :in_queue"""
 
 # searching
 COUNT_CANDIDATES = """\

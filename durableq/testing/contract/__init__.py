@@ -19,6 +19,7 @@ from durableq.testing.contract.once import OnceContract
 from durableq.testing.contract.progress import ProgressContract
 from durableq.testing.contract.queueing import QueueingContract
 from durableq.testing.contract.redrive import RedriveContract
+from durableq.testing.contract.schedules import SchedulesContract
 from durableq.testing.contract.transactions import TransactionsContract
 
 
@@ -35,5 +36,6 @@ class StoreContract(
     MetadataContract,
     OnceContract,
     ProgressContract,
+    SchedulesContract,
 ):
     """The tests of an engine: those of the core, and of the capabilities that it states."""

@@ -46,6 +46,7 @@ class FullStore(
     capabilities.Metadata,
     capabilities.Once,
     capabilities.ProgressReports,
+    capabilities.Schedules,
     Store,
     Protocol,
 ):

@@ -53,6 +53,7 @@ WORKERS = Statement(
         _w.queues,
         _w.host_id,
         _w.draining,
+        _w.schedules,
     ).order_by(_w.id)
 )
 _other_boot = _w.boot_id != parameter("boot_id")

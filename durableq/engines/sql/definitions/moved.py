@@ -41,6 +41,7 @@ COPIED: Final = (
     tables.redrive_task,
     tables.once,
     tables.sample,
+    tables.schedule,
     tables.meta,
 )
 #: The other tables, and why they are not copied.
@@ -50,7 +51,7 @@ NOT_COPIED: Final = {
     tables.progress.name: "its rows count during a lease, and none is left",
 }
 #: Times on the lease clock; 0 is none. All others are in steady time, which the target takes over,
-#: or belong to a lease, and none is left.
+#: or on the wall clock (of schedules), or belong to a lease, and none is left.
 LEASE_MS: Final = {
     tables.counters.c.delivered_at_ms,
     tables.flow.c.breaker_since_ms,

@@ -40,6 +40,7 @@ KEYS_WITHOUT_OWNER = _count(
     f"AND m.state = {_IN_FLIGHT})",
 )
 RECORDS_WITHOUT_QUEUE = _count("durableq_idempotency", f"queue_id NOT IN {_QUEUES}")
+SCHEDULES_WITHOUT_QUEUE = _count("durableq_schedule", f"queue_id NOT IN {_QUEUES}")
 HISTORY_WITHOUT_QUEUE = _count("durableq_history", f"queue_id NOT IN {_QUEUES}")
 # NULL where the bounded history has lost the burial.
 _IS_ANOTHER_BURIAL: Final = (

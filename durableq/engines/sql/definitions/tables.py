@@ -282,6 +282,8 @@ worker = Table(
     Column("queues", TEXT, nullable=False, server_default=""),
     Column("host_id", TEXT, nullable=False, server_default=""),
     counter("draining"),
+    # A JSON array of the names of its schedules.
+    Column("schedules", TEXT, nullable=False, server_default=""),
     sqlite_autoincrement=True,
     **_strict,
 )
@@ -405,6 +407,21 @@ progress = Table(
     Column("text", TEXT, nullable=False),
     whole("at_ms"),
     PrimaryKeyConstraint("message_id", "receipt", name="durableq_progress_receipt"),
+    sqlite_with_rowid=False,
+    **_strict,
+)
+
+# Schedules. The times of slots are on the wall clock, not in steady time.
+schedule = Table(
+    "durableq_schedule",
+    metadata,
+    # JSON: of model.schedules.Schedule, and the periods whose slots are decided, [[start, end], …].
+    *(Column(name, TEXT, nullable=False) for name in ("name", "definition", "periods")),
+    # The boot of the last decision, and its distance from steady time to the wall clock.
+    Column("boot_id", TEXT, nullable=False, server_default=""),
+    *map(counter, ("offset_ms", "paused", "last_ms", "sent", "skipped")),
+    *map(whole, ("queue_id", "next_ms")),
+    PrimaryKeyConstraint("name", name="durableq_schedule_name"),
     sqlite_with_rowid=False,
     **_strict,
 )
