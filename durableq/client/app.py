@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Final, Unpack
 
 from durableq.client import progress, tracing
 from durableq.client.committing import finish
-from durableq.client.handlers import Handlers
 from durableq.client.once import Values
 from durableq.client.queue import Queue
+from durableq.client.schedules import Schedules
 from durableq.engines import (
     create_store,
     file_of,
@@ -25,17 +25,18 @@ from durableq.engines import (
 )
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
 from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.model.schedules import Schedule
 from durableq.model.settings import QueueOptions, QueueSettings, changes_from
 from durableq.model.text import address, shown, visible
 from durableq.runtime.clock import Clock
-from durableq.store.core import Store
+from durableq.store.core import Capability, Store
 
 DEFAULT_URL: Final = "durableq.db"
 URL_VARIABLE: Final = "DURABLEQ_DB"
 
 
-class DurableQ(Handlers, Values):
-    """An application: its queues, handlers and recovery policies, on one file.
+class DurableQ(Schedules, Values):
+    """An application: its queues, handlers, recovery policies and schedules, on one file.
 
     Nothing is opened or created before the first use, so a module may make one at import.
 
@@ -60,7 +61,7 @@ class DurableQ(Handlers, Values):
         clock: Clock | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        Handlers.__init__(self)
+        Schedules.__init__(self)
         Values.__init__(self, rng)
         if not callable(rng):
             raise InvalidInput(f"rng is a function, got {shown(rng)}.")
@@ -127,9 +128,13 @@ class DurableQ(Handlers, Values):
         with self._opening:
             if self.opened is None:
                 opened = self._open()
+                schedules = [*self.schedules.values()]
                 names = {*self.handlers, *self.policies, *self._declared}
+                names |= {schedule.queue for schedule in schedules}
                 for name in sorted(names, key=lambda n: (n.endswith(DEAD_LETTER_SUFFIX), n)):
                     _declare(opened, name, self._declared.get(name, {}))
+                if schedules:
+                    opened.require(Capability.SCHEDULES).declare_schedules(schedules)
                 tracing.activate()
                 self.opened = opened
             return self.opened
@@ -163,6 +168,7 @@ class DurableQ(Handlers, Values):
         before = self._url, self._clock
         declared = {name: dict(of) for name, of in self._declared.items()}
         handlers, policies = dict(self.handlers), dict(self.policies)
+        schedules = dict(self.schedules)
         seconds = len(self.seconds)
         self._url, self._clock, self._opener = url, clock, opener
         try:
@@ -172,6 +178,7 @@ class DurableQ(Handlers, Values):
             self.close()
             (self._url, self._clock), self._opener = before, None
             self._declared, self.handlers, self.policies = declared, handlers, policies
+            self.schedules = schedules
             del self.seconds[seconds:]
 
     @property
@@ -226,6 +233,13 @@ class DurableQ(Handlers, Values):
             if self.opened is not None:
                 _declare(self.opened, name, changes)
         return Queue(self, name)
+
+    def _add_schedule(self, schedule: Schedule) -> None:
+        super()._add_schedule(schedule)
+        with self._opening:
+            if self.opened is not None:
+                _declare(self.opened, schedule.queue, self._declared.get(schedule.queue, {}))
+                self.opened.require(Capability.SCHEDULES).declare_schedules([schedule])
 
     def init(self, *, beside_other_tables: bool = False) -> str:
         """Create or upgrade the file, and the queues declared so far.

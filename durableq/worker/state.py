@@ -91,6 +91,11 @@ class WorkerState:
         return self._app.store
 
     @property
+    def schedules(self) -> tuple[str, ...]:
+        """The schedules that this worker fires; none where it ends once the queues are empty."""
+        return () if self.options.drain else tuple(sorted(self._app.schedules))
+
+    @property
     def is_used_up(self) -> bool:
         """Whether handlers were called with `max_messages` messages."""
         return 0 < self.options.max_messages <= self.in_flight.started

@@ -23,6 +23,7 @@ from durableq.worker.executors import AsyncExecutor, ThreadExecutor
 from durableq.worker.fetcher import Fetcher
 from durableq.worker.lease_keeper import LeaseKeeper
 from durableq.worker.options import WorkerOptions, check_handlers, chosen_handlers
+from durableq.worker.scheduler import Scheduler
 from durableq.worker.state import WorkerState
 
 log = logging.getLogger("durableq.worker")
@@ -78,12 +79,17 @@ class Worker:
                 self._unregister()
             return self._end(Stage.STOPPED)
         completer = Completer(self._state)
-        for part in (lease_keeper, completer):
+        names = self._state.schedules
+        schedulers = [Scheduler(self._state, names)] if names else []
+        parts: list[LeaseKeeper | Completer | Scheduler] = [lease_keeper, completer, *schedulers]
+        for part in parts:
             part.start()
         try:
             drained = self._run_executors(completer)
         finally:
             self.stopping.set()
+            for scheduler in schedulers:
+                scheduler.close()
             completer.close()
             lease_keeper.close()
             self._unregister()
@@ -105,6 +111,7 @@ class Worker:
                 this_process(self.name),
                 restarts=self._options.restarts,
                 queues=tuple(handler.queue for handler in self.handlers),
+                schedules=self._state.schedules,
             )
             self._scoreboard.register(store.require(Capability.FLEET).register(me).owner_id)
         settings = check_handlers(store, self.handlers)

@@ -118,6 +118,19 @@ def term(name: str) -> Call:
     )
 
 
+EVERY = (
+    *("queue", "tz", "catch_up", "catch_up_limit", "body", "attributes", "priority", "group"),
+    *("expires_in", "type"),
+)
+
+
+def planned(name: str) -> Call:
+    """An argument of `every`, of a new schedule."""
+    return lambda world, value: world.dq.every(
+        "@daily", f"s{next(numbers)}", **{"queue": "orders", name: value}
+    )
+
+
 def option(name: str) -> Call:
     return lambda world, value: world.orders.send(1, **unknown(name, value))
 
@@ -140,6 +153,10 @@ DECLARING: dict[str, Call] = {
     "DurableQ.handler(prefetch)": lambda w, v: w.dq.handler("q", prefetch=v)(lambda m: m),
     "DurableQ.handler(type)": lambda w, v: w.dq.handler("q", type=v)(lambda m: m),
     "DurableQ.handler(function)": lambda w, v: w.dq.handler("q")(v),
+    "DurableQ.every(timing)": lambda w, v: w.dq.every(v, f"s{next(numbers)}", queue="orders"),
+    "DurableQ.every(name)": lambda w, v: w.dq.every("@daily", v, queue="orders"),
+    "DurableQ.every(function)": lambda w, v: w.dq.every("@daily", f"s{next(numbers)}")(v),
+    **{f"DurableQ.every({name})": planned(name) for name in EVERY},
     "DurableQ.recovery(queue)": lambda w, v: w.dq.recovery(v)(lambda m: m),
     "DurableQ.recovery(function)": lambda w, v: w.dq.recovery("q")(v),
     "DurableQ.cached(key)": lambda w, v: w.dq.cached(ttl=60, key=v),

@@ -61,7 +61,8 @@ def run_pending(dq: DurableQ, *, raises: bool = False, limit: int = LIMIT) -> Ra
     """Run the handlers of all messages that are due, until none is ready, in this thread.
 
     It receives, decodes, calls, settles, retries and buries as a worker does. Messages that
-    handlers send are handled too. Delayed ones are not: advance the clock, and run again.
+    handlers send are handled too. Delayed ones are not: advance the clock, and run again. Slots of
+    schedules that are due are sent first.
 
     Args:
         dq: an application with a fresh store.
@@ -220,6 +221,8 @@ class _Run:
         """Handle what is ready, up to the limit."""
         before = self._counts()
         with crashes.running():
+            for name in self._state.schedules:
+                self._store.require(Capability.SCHEDULES).fire_schedule(name)
             while not self._state.stopping.is_set and (work := self._poll()) is not None:
                 self._execution.call(work)
                 self._execution.raise_first()
