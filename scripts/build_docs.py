@@ -40,6 +40,7 @@ NAVIGATION: Final = {
         "ASYNCIO.md",
         "TESTING.md",
         "SCHEDULES.md",
+        "COMING_FROM_CELERY.md",
         "FLOW_CONTROL.md",
         "RECOVERY.md",
         "OPERATIONS.md",

@@ -8,8 +8,10 @@ from datetime import datetime
 
 from durableq.admin import limits
 from durableq.admin.readers import ADVICE, Readers
+from durableq.model.codec import decode_attributes
 from durableq.model.errors import UnknownMessage
 from durableq.model.message import Event, IdempotencyRecord, Message, RecordStatus, State
+from durableq.model.schedules import SCHEDULE_ATTRIBUTE, SLOT_ATTRIBUTE
 from durableq.model.settings import QueueSettings
 from durableq.model.text import visible
 from durableq.model.units import span
@@ -42,7 +44,18 @@ def explain(store: Store, message_id: str, now_ms: int) -> Explanation:
     message = store.require(Capability.INSPECT).message(message_id)
     if message is None:
         return Explanation(message_id, "ended", [_ended(store, message_id)])
-    return Explanation(message_id, _state(message), list(_reasons(store, message, now_ms)))
+    reasons = [*_reasons(store, message, now_ms), *_origin(message)]
+    return Explanation(message_id, _state(message), reasons)
+
+
+def _origin(message: Message) -> Iterator[str]:
+    """Yield the schedule that sent a message, and its slot."""
+    attributes = decode_attributes(message.attributes)
+    name, slot = attributes.get(SCHEDULE_ATTRIBUTE), attributes.get(SLOT_ATTRIBUTE)
+    if name is None or not (message.key or "").startswith(f"{name}@"):
+        return
+    of = "as a person asked (durableq schedule run)" if slot is None else f"for its slot {slot}"
+    yield f"It was sent by schedule {visible(str(name), 80)}, {visible(of, 80)}."
 
 
 def _state(message: Message) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from durableq.admin import limits
+from durableq.admin import limits, schedules
 from durableq.admin.readers import ADVICE, Readers
 from durableq.admin.thresholds import Thresholds
 from durableq.engines import back_up_store as back_up
@@ -17,6 +17,7 @@ from durableq.engines import (
     queues_in,
     registered_workers,
     restore_store,
+    schedules_in,
 )
 from durableq.model.errors import Conflict
 from durableq.model.health import Copied, Finding, Level, reconcile
@@ -43,6 +44,7 @@ def examine(url: str, *, deep: bool = False, thresholds: Thresholds | None = Non
         workers = registered_workers(url)
         queues = queues_in(url)
         findings += [_workers(workers), *_handlers(queues, workers), *limits.findings(queues)]
+        findings += schedules.findings(schedules_in(url), workers)
         if thresholds:
             findings += thresholds.findings(queues, SystemClock().wall_ms())
     elif thresholds:

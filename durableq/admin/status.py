@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from durableq.admin import progress
+from durableq.admin import progress, schedules
 from durableq.admin.readers import Readers
+from durableq.admin.schedules import ScheduleView
 from durableq.model.health import KeyCounts, Storage
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.progress import Progress
@@ -88,6 +89,7 @@ class Overview:
     progress: list[Progress]
     #: The running workers, by the queues they receive from.
     readers: Readers
+    schedules: list[ScheduleView]
 
 
 def look(store: Store, before: Overview | None = None) -> Overview:
@@ -106,7 +108,8 @@ def look(store: Store, before: Overview | None = None) -> Overview:
     keys = store.require(Capability.IDEMPOTENCY).key_counts()
     storage = store.require(Capability.INSPECT).storage()
     reported = progress.in_flight(store, None, MAX_PROGRESS)
-    return Overview(at, queues, workers, known, keys, storage, reported, Readers(registered))
+    readers, planned = Readers(registered), schedules.look(store, registered)
+    return Overview(at, queues, workers, known, keys, storage, reported, readers, planned)
 
 
 def _flow(

@@ -102,6 +102,7 @@ ENTRIES: Final = {
     "once": Entry(
         "Manage", "once", "Look up and forget values that one process computes.", "COMMANDS"
     ),
+    "schedule": Entry("Manage", "schedule", "List, pause, run and remove schedules.", "COMMANDS"),
     "bench": Entry(
         "Try out",
         "bench",

@@ -111,7 +111,10 @@ def ended_words(history: list[HistoryEvent]) -> str:
 
 
 def event_words(event: HistoryEvent) -> str:
-    """Return why an event happened."""
+    """Return why an event happened; of a schedule, what was done."""
+    if event.event is Event.SCHEDULE:
+        number = f" {event.detail['number']} slots" if "number" in event.detail else ""
+        return f"{event.detail.get('schedule')} {event.detail.get('action')}{number}"
     error = ": ".join(part for part in (event.error_type, event.error_message) if part)
     return error or event.reason
 

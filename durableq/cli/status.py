@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from durableq.admin import limits
+from durableq.admin.schedules import WAITS
 from durableq.cli import output, rendering
 from durableq.cli.breaker import PHASES
 from durableq.cli.help import option
 from durableq.cli.options import Session
+from durableq.cli.schedule import STATES
 from durableq.cli.screen import RED, YELLOW, Line, moves_cursor
 from durableq.model.flow.breaker import Phase
 from durableq.model.progress import Progress
@@ -22,6 +24,7 @@ from durableq.model.units import span
 from durableq.store.core import Store
 
 if TYPE_CHECKING:
+    from durableq.admin.schedules import ScheduleView
     from durableq.admin.status import Overview, QueueView, WorkerView
     from durableq.recovery.circuit_breaker import BreakerState
 
@@ -91,6 +94,7 @@ def document(url: str, seen: Overview) -> dict[str, Any]:
             name: {"phase": state.phase, "since_ms": state.since_ms, "trips": state.trips}
             for name, state in seen.breakers.items()
         },
+        "schedules": [view.document() for view in seen.schedules],
         "idempotency": seen.keys._asdict(),
         "storage": seen.storage._asdict(),
         "progress": [one._asdict() for one in seen.progress],
@@ -162,6 +166,8 @@ def _facts_below(seen: Overview) -> Iterator[tuple[str, str | Line]]:
             phase = view.info.limits.breaker or Phase.CLOSED
             mark = f"breaker: {phase.label}"
             yield f"limits of {view.info.name}", Line(told, mark=mark, colour=PHASES[phase])
+    for planned in seen.schedules:
+        yield f"schedule {planned.name}", _schedule(planned)
     yield "keys", f"{seen.keys.in_progress} in progress, {seen.keys.completed} completed"
     kept = seen.storage
     sizes = f"{output.mebibytes(kept.size_bytes)}, log {output.mebibytes(kept.log_bytes)}"
@@ -177,6 +183,17 @@ def _breaker(state: BreakerState) -> Line:
     since, phase = span(rendering.now_ms() - state.since_ms), state.phase
     begins = f"{phase.label} for {since}"
     return Line(f"{begins}{trips}", mark=begins, colour=PHASES[phase])
+
+
+def _schedule(view: ScheduleView) -> Line:
+    """Return the next slot of a schedule, and its state unless it only waits."""
+    info, state = view.info, view.state
+    told = [] if state == WAITS else [state]
+    if info.next_ms is not None:
+        told.append(f"next slot {rendering.moment(info.next_ms)}")
+    if info.late_ms and state != WAITS:
+        told.append(f"due for {span(info.late_ms)}")
+    return Line(", ".join(told), mark=state, colour=STATES.get(state, ""))
 
 
 def _oldest(view: QueueView) -> str:

@@ -38,6 +38,7 @@ from durableq.model.info import (
 from durableq.model.message import DeadLetter, HistoryEvent, IdempotencyRecord, Message
 from durableq.model.once import OnceEntry
 from durableq.model.progress import Progress
+from durableq.model.slots import ScheduleInfo
 from durableq.model.text import is_storable, shown
 from durableq.store.core import Capability, Store
 
@@ -59,7 +60,7 @@ PASSED: Final = frozenset(
         *("mark_before", "mark_since", "recoveries", "redrive_task", "redrive_tasks"),
         *("get_metadata", "orphans"),  # of breakers of recovery; of an audit
         *("cancel", "reschedule", "purge", "decide_by_id", "drain", "forget", "once_forget"),
-        *("start_redrive", "set_redrive_rate", "cancel_redrive"),
+        *("start_redrive", "set_redrive_rate", "cancel_redrive", "run_schedule"),
     }
 )
 #: The text of an error, in a sentence about it.
@@ -350,6 +351,23 @@ class RedactedStore:
     def progress_in(self, queue: str | None, limit: int) -> list[Progress]:
         """Return the last reports about messages of a queue, or of all."""
         return [_hidden(each) for each in self._store.progress_in(queue, limit)]
+
+    def schedules(self) -> list[ScheduleInfo]:
+        """Return all schedules, by name."""
+        return [self._schedule(each) for each in self._store.schedules()]
+
+    def schedule(self, name: str) -> ScheduleInfo:
+        """Return one schedule."""
+        return self._schedule(self._store.schedule(name))
+
+    def pause_schedule(self, name: str, *, paused: bool, actor: str = "") -> ScheduleInfo:
+        """Pause a schedule, or let it go on."""
+        return self._schedule(self._store.pause_schedule(name, paused=paused, actor=actor))
+
+    def _schedule(self, info: ScheduleInfo) -> ScheduleInfo:
+        schedule, hide = info.schedule, self._redaction.attributes
+        body, attributes = hide(schedule.body) or "", hide(schedule.attributes) or ""
+        return info._replace(schedule=replace(schedule, body=body, attributes=attributes))
 
     def _messages(self, found: Sequence[Message]) -> list[Message]:
         return [self._redaction.message(each) for each in found]

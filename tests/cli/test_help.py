@@ -26,6 +26,8 @@ COMMANDS = {
     *("dlq redrives", "dlq moves", "dlq resume", "dlq set", "dlq cancel"),
     *("bench fleet", "bench flow", "worker drain"),
     *("once get", "once list", "once forget"),
+    *("schedule list", "schedule show", "schedule pause", "schedule resume"),
+    *("schedule run", "schedule remove"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
 }
 
@@ -37,7 +39,10 @@ def walk(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, command
 
 
-GROUPS = ("message", "breaker", "queue", "dlq", "idempotency", "once", "bench", "worker")
+GROUPS = (
+    *("message", "breaker", "queue", "dlq", "idempotency", "once", "bench", "worker"),
+    "schedule",
+)
 FOUND = dict(walk(commands.tree()))
 
 

@@ -401,6 +401,7 @@ ARGUMENTS = {
     "idempotency list": ["--queue", "orders"],
     "once get": ["k"],
     "once forget": ["k"],
+    **{f"schedule {verb}": ["tick"] for verb in ("show", "pause", "resume", "run", "remove")},
     "recover": ["--dry-run", "--db", "durableq.db"],
     "backup": ["copy.db"],
     "completion": ["bash"],
@@ -412,6 +413,7 @@ ARGUMENTS = {
 LISTS = {
     *("peek", "queue list", "dlq list", "dlq groups", "dlq redrives", "dlq moves"),
     *("breaker show", "events", "idempotency list", "once list"),
+    "schedule list",
 }
 
 
@@ -420,6 +422,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
     shop.complete(key="k", result={"ok": True})
     shop.store.declare_queue("orders", {"breaker": 1})
     shop.dq.once("k", lambda: 1, ttl=3600)
+    shop.dq.every("@daily", "tick", queue="orders")
     one, _, three = shop.bury(1), shop.bury(2), shop.bury(3)
     cancelled, later, now = shop.queue.send_many(["a", "b", "c"])
     running = shop.store.start_redrive(DeadLetterFilter(fingerprint="none"), Requeue())
@@ -439,6 +442,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
     }
     elsewhere = {"work", "worker drain", "dashboard", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "once forget", "dlq resume", "dlq cancel"}
+    last |= {"schedule remove"}
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:
         shown = run(*path.split(), *arguments.get(path, []), "--json")

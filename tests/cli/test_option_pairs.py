@@ -100,6 +100,10 @@ OF_COMMAND = {
     ("lint", "target"): ("postgres", "mongo"),
     ("restore", "db"): ("new.db", "sqlite://["),
     ("worker drain", "name"): ("worker-1:7", "worker-9:9"),
+    **{
+        (f"schedule {verb}", "name"): ("tick", "nightly")
+        for verb in ("show", "pause", "resume", "run", "remove")
+    },
     ("transfer", "source"): ("durableq.db", "sqlite://["),
     ("transfer", "to"): ("new.db", "sqlite://["),
 }
@@ -181,6 +185,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert shop.bury("letter") == VALUES["ids"][0]
     shop.complete("done", key="k")
     shop.dq.once("k", lambda: 1, ttl=86_400)
+    shop.dq.every("@daily", "tick", queue="orders")
     shop.queue.send("ready", key="k2")
     shop.dq.close()
     shutil.copy2(shop.path, place / "copy.db")

@@ -70,6 +70,7 @@ def names_in(value: object) -> Iterator[str]:
 
 def test_every_name_of_the_json_is_documented(run: Run, shop: Shop) -> None:
     shop.store.register(this_process("worker-1:17"))
+    shop.dq.every("@daily", "tick", queue="orders")
     state = BreakerState(Phase.CLOSED, since_ms=1_000).to_json()
     assert shop.store.compare_and_set(f"{METADATA_PREFIX}orders", state, expected=None)
     shop.queue.send(1)

@@ -25,6 +25,7 @@ from durableq.model.message import (
 )
 from durableq.model.once import OnceEntry
 from durableq.model.progress import Progress, progress_report
+from durableq.model.slots import ScheduleInfo
 from durableq.store import capabilities
 from durableq.store.core import Capability, Queueing
 from tests.dashboard.client import Client
@@ -293,10 +294,12 @@ NOT_FOR_PAGES = {
     *("register", "beat", "unregister", "reclaim", "answer_for", "follow", "attach_result"),
     *("prune", "maintain", "compare_and_set", "execute", "prepare_transactions", "transaction"),
     *("once_get_or_lease", "once_store", "once_extend", "once_fail", "report_progress"),
+    *("declare_schedules", "next_slots_in_ms", "fire_schedule", "remove_schedule"),
 }
 TEXTS = (
     *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry, Progress),
     *(SearchPage, HistoryPage, GroupInfo, QueueInfo, BreakerInfo, Received, RecoveryDecisions),
+    ScheduleInfo,
 )
 
 

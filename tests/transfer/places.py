@@ -14,6 +14,7 @@ from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.decisions import Requeue
 from durableq.model.message import Completion, Reason, State
 from durableq.model.once import OnceRequest
+from durableq.model.schedules import schedule_of
 from durableq.store.core import Store
 from durableq.testing.contract.case import (
     ORDERS,
@@ -81,6 +82,7 @@ def fill(store: Store, number: int = 8) -> None:
     """Store messages in every state, with all that belongs to them."""
     full = cast(FullStore, store)
     full.declare_queue(ORDERS, {"backoff_base_ms": 0, "max_receives": 3})
+    full.declare_schedules([schedule_of("tick", ORDERS, "0 3 * * *", "Europe/Berlin")])
     full.declare_queue("bulk", {"paused": 1, "group_concurrency": 1, "rate": 5.0})
     kill(full, {"dead": "letter"})
     kill(full, b"\x00bytes\xff")
