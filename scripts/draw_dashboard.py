@@ -27,7 +27,7 @@ from durableq import DurableQ
 from durableq.dashboard.look import RATE_SECONDS
 from durableq.dashboard.pages import PAGES
 from durableq.store.core import Capability
-from scripts.example_shop import RULES, Example, fill
+from scripts.example_shop import RULES, Example, fill, plan
 from tests.cli.console import COMMAND, environment
 from tests.dashboard.browser import Browser, started
 from tests.dashboard.serving import serving
@@ -48,6 +48,23 @@ MORE: Final = {
     "dead_letters": (("dead-letters", ""), ("group", "?{group}")),
     "keys": (("keys", "?queue=orders"), ("key", "?queue=orders&key={key}")),
 }
+
+
+#: The application of the workers.
+APP: Final = """\
+import time
+
+from durableq import DurableQ
+from scripts.example_shop import plan
+
+dq = DurableQ("shop.db")
+plan(dq)
+
+
+@dq.handler("thumbnails")
+def resize(message):
+    time.sleep(600)
+"""
 
 
 def names() -> Iterator[tuple[str, str, str]]:
@@ -103,7 +120,11 @@ def main() -> int:
         path = Path("shop.db")
         with DurableQ(path) as dq:
             example = fill(dq)
+            plan(dq)
+            schedules = dq.store.require(Capability.SCHEDULES)
+            schedules.pause_schedule("monthly-invoices", paused=True, actor="on call")
             Path("recovery.toml").write_text(RULES, "utf-8")
+            Path("shop.py").write_text(APP, "utf-8")
             options = ("--rules", "recovery.toml")
             with fleet(), serving(path, *options) as (url, _), started() as browser:
                 workers = dq.store.require(Capability.FLEET).workers
@@ -118,7 +139,7 @@ def main() -> int:
 @contextmanager
 def fleet() -> Iterator[None]:
     """Run workers whose handlers take long, and a recovery process."""
-    work = ("work", "--procs", "3", "--queue", "thumbnails", "--exec", "sleep 600", "--grace", "1")
+    work = ("work", "--procs", "3", "--queue", "thumbnails", "--app", "shop:dq", "--grace", "1")
     recover = ("recover", "--policy", "recovery.toml", "--queue", "payments")
     with ExitStack() as stack:
         for words in (work, recover):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 from durableq import DurableQ
@@ -102,6 +103,14 @@ def fill(dq: DurableQ) -> Example:
     (group, *_) = dq.store.require(Capability.DEAD_LETTERS).dead_letter_groups("webhooks")
     query = f"queue=webhooks&reason={group.reason}&group={group.fingerprint}"
     return Example("orders", message_id, redrive_id, "order-1007", query)
+
+
+def plan(dq: DurableQ) -> None:
+    """Define schedules; the application of the workers calls it too."""
+    dq.every("0 3 * * *", "nightly-report", queue="emails", tz="Europe/Oslo")
+    dq.every("*/15 8-18 * * MON-FRI", "exchange-rates", queue="payments", tz="Europe/Oslo")
+    dq.every(timedelta(minutes=5), "retry-webhooks", queue="webhooks")
+    dq.every("0 6 1 * *", "monthly-invoices", queue="invoices", tz="Europe/Oslo", catch_up="all")
 
 
 def _declare(dq: DurableQ) -> None:

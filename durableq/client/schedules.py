@@ -73,13 +73,8 @@ class Schedules(Handlers):
                 schedule of that name, a number out of bounds; or the function cannot be a handler.
             InvalidBody: the body is no JSON value.
         """
-        if callable(timing):
-            raise InvalidInput(
-                'Say when, and name the schedule: @dq.every("0 3 * * *", "nightly"), not @dq.every.'
-            )
+        _check_called(timing)
         checked, zone = checked_timing(timing, tz)
-        if type is not None:
-            attributes = _with_type(attributes, type)
         schedule = schedule_of(
             name,
             name if queue is None else queue,
@@ -88,13 +83,11 @@ class Schedules(Handlers):
             catch_up=catch_up,
             catch_up_limit=catch_up_limit,
             body=body,
-            attributes=attributes,
+            attributes=attributes if type is None else _with_type(attributes, type),
             priority=priority,
             group=group,
             expires_in=expires_in,
         )
-        if name in self.schedules:
-            raise InvalidInput(f"There is a schedule {name!r} already: give this one another name.")
         self._add_schedule(schedule)
 
         def register(function: _Function) -> _Function:
@@ -103,12 +96,29 @@ class Schedules(Handlers):
         return register
 
     def _add_schedule(self, schedule: Schedule) -> None:
-        self.schedules[schedule.name] = schedule
+        """Add a schedule.
+
+        Raises:
+            InvalidInput: there is one of its name.
+        """
+        if (name := schedule.name) in self.schedules:
+            raise InvalidInput(f"There is a schedule {name!r} already: give this one another name.")
+        self.schedules[name] = schedule
 
 
-def _with_type(
-    attributes: Mapping[str, str | int | float] | None, type_name: object
-) -> Mapping[str, str | int | float]:
+def _check_called(timing: object) -> None:
+    """Check that `every` is called, and not used as a decorator itself.
+
+    Raises:
+        InvalidInput: it is not.
+    """
+    if callable(timing):
+        raise InvalidInput(
+            'Say when, and name the schedule: @dq.every("0 3 * * *", "nightly"), not @dq.every.'
+        )
+
+
+def _with_type(attributes: object, type_name: object) -> Any:
     """Return attributes with that of a type.
 
     Raises:
@@ -118,6 +128,8 @@ def _with_type(
         raise InvalidInput(f"type is the text of an attribute of messages, got {shown(type_name)}.")
     if attributes is None:
         return {ATTRIBUTE: type_name}
+    if not isinstance(attributes, Mapping):
+        return attributes  # refused as those of a send are
     if ATTRIBUTE in attributes:
         raise InvalidInput("type and the attribute 'type' are one: give type alone.")
     return {**attributes, ATTRIBUTE: type_name}

@@ -1,4 +1,4 @@
-"""The actions beside those on messages: breakers, redrive tasks, workers, keys, backups."""
+"""The actions beside those on messages: breakers, redrives, workers, schedules, keys, backups."""
 
 from __future__ import annotations
 
@@ -138,6 +138,33 @@ def forget_value(visit: Visit) -> Done:
     return Done("/values", f"The value of {visible(key, _KEY_CHARS)} is forgotten.")
 
 
+# ---- schedules
+
+
+def pause_schedule(visit: Visit) -> Done:
+    """Pause a schedule for all processes."""
+    name = _set_paused(visit, paused=True)
+    return Done("/schedules", f"Schedule {name} is paused.")
+
+
+def resume_schedule(visit: Visit) -> Done:
+    """Let a paused schedule go on, with its next slot."""
+    name = _set_paused(visit, paused=False)
+    return Done("/schedules", f"Schedule {name} goes on.")
+
+
+def run_schedule(visit: Visit) -> Done:
+    """Send one message of a schedule now."""
+    schedules, name = visit.store.require(Capability.SCHEDULES), visit.named("name")
+    message_id = schedules.run_schedule(name, actor=visit.actor)
+    return Done(f"/messages/{message_id}", f"Schedule {name} has sent message {message_id}.")
+
+
+def _set_paused(visit: Visit, *, paused: bool) -> str:
+    schedules, name = visit.store.require(Capability.SCHEDULES), visit.named("name")
+    return schedules.pause_schedule(name, paused=paused, actor=visit.actor).schedule.name
+
+
 # ---- the database
 
 
@@ -155,6 +182,9 @@ ACTIONS: Final[tuple[tuple[str, Action], ...]] = (
     ("/redrives/{id}/cancel", cancel_redrive),
     ("/redrives/{id}/resume", resume_redrive),
     ("/workers/{owner}/drain", drain),
+    ("/schedules/{name}/pause", pause_schedule),
+    ("/schedules/{name}/resume", resume_schedule),
+    ("/schedules/{name}/run", run_schedule),
     ("/keys/forget", forget_key),
     ("/values/forget", forget_value),
     ("/health/backup", back_up),

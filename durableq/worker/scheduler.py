@@ -63,7 +63,7 @@ class Scheduler:
         try:
             while not self._stopping.is_set:
                 self._stopping.wait(self._fire_due())
-        except BaseException as error:  # noqa: BLE001 - the worker ends by it, not this thread alone
+        except BaseException as error:  # noqa: BLE001 - the worker ends, not this thread
             self._state.give_up(error)
 
     def _fire_due(self) -> float:

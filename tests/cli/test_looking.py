@@ -384,10 +384,8 @@ def test_output_that_cannot_be_written_is_an_error(shop: Shop, tmp_path: Path) -
 #: The arguments of commands that need some, but no id.
 ARGUMENTS = {
     "produce": ["--count", "2"],
-    "breaker open": ["orders"],
-    "breaker close": ["orders"],
-    "queue pause": ["mail"],
-    "queue resume": ["mail"],
+    **{f"breaker {verb}": ["orders"] for verb in ("open", "close")},
+    **{f"queue {verb}": ["mail"] for verb in ("pause", "resume")},
     "peek": ["--queue", "orders"],
     "queue create": ["mail", "--delay", "1"],
     "queue set": ["mail", "--delay", "2"],
@@ -442,7 +440,7 @@ def test_every_command_has_json(run: Run, shop: Shop) -> None:
     }
     elsewhere = {"work", "worker drain", "dashboard", "demo", "chaos", "bench fleet", "bench flow"}
     last = {"queue delete", "idempotency forget", "once forget", "dlq resume", "dlq cancel"}
-    last |= {"schedule remove"}
+    last.add("schedule remove")
     order = sorted(COMMANDS - elsewhere, key=lambda path: (path in last, path))
     for path in order:
         shown = run(*path.split(), *arguments.get(path, []), "--json")

@@ -34,6 +34,7 @@ def test_every_page_works_on_it(either: DurableQ) -> None:
                 "/queues/orders",
                 "/queues/orders-dlq",
                 "/workers",
+                "/schedules",
                 "/health",
                 "/health?audit=1",
             ),

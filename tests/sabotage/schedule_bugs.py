@@ -77,7 +77,7 @@ def count_another_timing_from_the_last_slot() -> None:
 
 
 def take_the_first_hour_for_the_second() -> None:
-    """Where clocks show an hour twice, the next slot lies in the past."""
+    """The next slot lies in the past while clocks show an hour for the second time."""
     module: Any = cron
 
     def all_after(self: Any, wall_ms: int) -> Any:

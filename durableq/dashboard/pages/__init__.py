@@ -17,6 +17,7 @@ from durableq.dashboard.pages import (
     queue,
     recovery,
     redrives,
+    schedules,
     values,
     workers,
 )
@@ -33,6 +34,7 @@ PAGES: Final[tuple[tuple[str, str, Page], ...]] = (
     ("/dead-letters/dry-run", "dry_run.html", dead_letters.dry_run),
     ("/redrives", "redrives.html", redrives.values),
     ("/redrives/{id}", "redrive.html", redrives.one),
+    ("/schedules", "schedules.html", schedules.values),
     ("/workers", "workers.html", workers.values),
     ("/keys", "keys.html", keys.values),
     ("/values", "values.html", values.values),
