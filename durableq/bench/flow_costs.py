@@ -24,7 +24,9 @@ ROUNDS, QUICK_ROUNDS = 11, 3
 SINGLE, BATCHED = 300, 3_000
 _MANY: Final = 1_000_000
 RATE: Final = {"rate": float(_MANY), "burst": _MANY}
+#: As high as SQLite counts the leases themselves, and one with a counter.
 IN_FLIGHT: Final = {"max_in_flight": 100}
+MANY_IN_FLIGHT: Final = {"max_in_flight": _MANY}
 BREAKER: Final = {"breaker": True}
 RETRIES: Final = {"retry_share": 0.2}
 GROUPS: Final = {"group_concurrency": 1}
@@ -91,6 +93,7 @@ def _grouped(number: int) -> list[Row]:
 ROWS: Final = (
     *_received("rate", RATE, 1.05),
     *_received("max_in_flight", IN_FLIGHT, 1.05),
+    *_received("high max_in_flight", MANY_IN_FLIGHT, 1.05),
     *_received("breaker", BREAKER, None),
     *_received("retry_share", RETRIES, None),
     *_received(

@@ -152,8 +152,8 @@ def _counters(info: QueueInfo) -> Finding:
         COUNTERS,
         Level.BAD,
         f"{info.name}: {present} messages, but its counters say {expected}: {off}",
-        "Something other than durableq wrote to its tables, or the database was damaged: keep a "
-        "keep a backup of it as it is, and compare with an earlier one.",
+        "Something other than durableq wrote to its tables, or the database was damaged: keep "
+        "a backup of it as it is, and compare with an earlier one.",
         info.name,
     )
 
