@@ -63,6 +63,7 @@ asyncio.run(main())
     plain.check_sound(db)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of Python 3.12
 def test_a_forked_child_sends_although_its_parent_waits(
     dq: DurableQ, orders: Queue, db: Path
 ) -> None:
@@ -85,7 +86,6 @@ def in_child(orders: Queue) -> None:
     asyncio.run(asyncio.wait_for(orders.asend("child"), scaled(10)))
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of Python 3.12
 def fork(then: Callable[[], None]) -> int:
     child = os.fork()
     if child:

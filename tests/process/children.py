@@ -5,6 +5,7 @@ Each prints READY when it has come to the point that the test needs, and waits t
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import pty
@@ -107,6 +108,21 @@ def send_from_threads(db: str) -> None:
     for sender in range(SENDERS):
         threading.Thread(target=send_all, args=(sender,), daemon=True).start()
     signal.pause()
+
+
+def send_from_coroutines(db: str) -> None:
+    """Send singly from many coroutines, and say as the threads do."""
+    queue = DurableQ(db).queue("orders")
+
+    async def send_all(sender: int) -> None:
+        for number in itertools.count():
+            body = f"{sender}-{number}"
+            os.write(1, f"{await queue.asend(body)} {body}\n".encode())
+
+    async def main() -> None:
+        await asyncio.gather(*map(send_all, range(SENDERS)))
+
+    asyncio.run(main())
 
 
 def churn(db: str) -> None:
@@ -360,6 +376,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
         hold_transaction,
         send,
         send_from_threads,
+        send_from_coroutines,
         churn,
         fleet,
         work_in_terminal,

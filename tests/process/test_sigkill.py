@@ -90,11 +90,12 @@ def test_answered_sends_of_a_killed_process_are_in_the_file_and_its_batches_are_
     plain.check_sound(db)
 
 
-def test_each_message_that_a_thread_was_told_of_is_there_after_a_kill(
-    orders: Queue, db: Path, nursery: Nursery
+@pytest.mark.parametrize("senders", ["threads", "coroutines"])
+def test_each_message_that_a_sender_was_told_of_is_there_after_a_kill(
+    orders: Queue, db: Path, nursery: Nursery, senders: str
 ) -> None:
-    """Threads that send at the same time share commits."""
-    child = nursery.start("send_from_threads", db)
+    """Threads, and coroutines, that send at the same time share commits."""
+    child = nursery.start(f"send_from_{senders}", db)
     number = random.randrange(100, 400)
     child.wait_until(lambda: len(child.said) >= number, "enough messages")
     child.kill()
