@@ -12,6 +12,7 @@ from durableq.cli import commands, help
 from durableq.model.limits import DAY_MS, SECOND_MS
 from durableq.model.settings import MANY, OPTIONS, SETTINGS, Kind, QueueSettings, Setting
 from durableq.model.states import Event, Reason
+from scripts import json_names
 
 PAGES: Final = Path(__file__).resolve().parents[1] / "docs" / "reference"
 _MARK: Final = re.compile(r"^<!-- generated: (.*) -->$", re.MULTILINE)
@@ -137,4 +138,5 @@ PARTS: Final[dict[str, Callable[[], str]]] = {
     "events": lambda: _sentences(Event),
     "reasons": lambda: _sentences(Reason),
     "other names": _other_names,
+    "json": json_names.page,
 }

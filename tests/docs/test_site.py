@@ -13,7 +13,7 @@ import pytest
 import durableq
 from durableq.model.settings import OPTIONS
 from durableq.model.states import Event, Reason
-from scripts import build_docs, reference, site_links
+from scripts import build_docs, json_names, reference, site_links
 from tests.cli.test_help import COMMANDS, GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +92,13 @@ def test_every_setting_and_event_is_in_its_table(staged: Staged) -> None:
     assert [name for name in settings if name.islower()] == [*OPTIONS]
     events = re.findall(r"^\| `(\w+)` \|", staged.text("reference/EVENTS.md"), re.M)
     assert events == [each.value for kind in (Event, Reason) for each in kind]
+
+
+def test_the_names_in_json_are_those_that_commands_print(staged: Staged) -> None:
+    sections = staged.text("reference/JSON.md").split("\n### ")[1:]
+    assert [section.partition("\n")[0] for section in sections] == [*json_names.COMMANDS]
+    assert all("\n`schema`, " in section for section in sections)
+    assert "`queues[]` (`name`, `dead_letter_queue`, `counts` (`ready`, " in sections[0]
 
 
 def test_every_public_name_is_on_one_page(staged: Staged) -> None:
