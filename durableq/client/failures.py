@@ -41,6 +41,7 @@ _OURS: Final = tuple(
         os.path.join("client", "by_type.py"),
         os.path.join("client", "delivery.py"),
         os.path.join("client", "tracing.py"),
+        os.path.join("contrib", "django"),
     )
 )
 #: Places of code that is not the user's: durableq's, Python's, installed packages.

@@ -132,6 +132,23 @@ class Transactions(Protocol):
         """
         ...
 
+    def settle_joining(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        connection: Any,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Settle as Queueing.settle does, in the caller's own open transaction.
+
+        The receipts of a settlement that is rolled back are as they were.
+
+        Raises:
+            Conflict, Unsupported: the connection cannot carry it.
+        """
+        ...
+
 
 class Idempotency(Protocol):
     """The idempotency records."""

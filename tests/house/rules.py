@@ -33,6 +33,7 @@ LAYERS = {
     "recovery": "services",
     "admin": "services",
     "metrics": "services",
+    "contrib.django.management": "interfaces",
     "contrib.pytest": "interfaces",
     "contrib": "services",
     "testing.chaos": "interfaces",
@@ -84,6 +85,8 @@ MAY_REACH_INTO_ENGINES = {
     ("durableq/demo/reading.py", "durableq.engines.postgres.driver.driver"),
     ("durableq/demo/reading.py", "durableq.engines.postgres.location.Location"),
     ("durableq/demo/reading.py", "durableq.engines.sqlite.driver.driver"),
+    # Django's backend is on the same library, and its connections wait as ours.
+    ("durableq/contrib/django/sqlite3/base.py", "durableq.engines.sqlite.application_connection"),
     # The benchmark's statements by hand run on the same library.
     ("durableq/bench/raw.py", "durableq.engines.sqlite.driver.driver"),
     ("durableq/bench/postgres/server.py", "durableq.engines.postgres.connecting.connect"),
@@ -148,6 +151,8 @@ LIBRARIES = {
         "durableq/testing/chaos",
         "durableq/demo",
     },
+    "django": {"durableq/contrib/django"},
+    "asgiref": {"durableq/contrib/django/project.py"},
     "aws_lambda_powertools": {"durableq/contrib/powertools.py"},
     "inotify_simple": {"durableq/engines/sqlite/wakeup.py"},
     "pytest": {"durableq/contrib/pytest", "durableq/testing"},

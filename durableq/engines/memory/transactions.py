@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from durableq.engines.memory.queueing import MemoryQueueing
-from durableq.model.errors import Conflict, StaleReceipt
+from durableq.model.errors import Conflict, StaleReceipt, Unsupported
 from durableq.model.message import Completion, Draft, Failure, Outcome, Receipt
 from durableq.store.capabilities import Transaction, Transactions
 from durableq.store.core import OTHER_THREAD
@@ -39,6 +39,17 @@ class MemoryTransactions(MemoryQueueing, Transactions):
     def engine(self) -> Any:
         """A SQLAlchemy engine on those rows. The messages are not in that database."""
         return self.rows.engine
+
+    def settle_joining(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        connection: Any,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Refuse: there is no such connection."""
+        raise Unsupported("A store in memory cannot join a database's transaction.")
 
     @contextmanager
     def transaction(self, receipts: Sequence[Receipt], *, actor: str = "") -> Iterator[Transaction]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import breaker, groups
 from durableq.engines.sql.flow import count_leases
@@ -84,6 +84,18 @@ class Settling(Operations):
     ) -> list[Outcome]:
         """Complete and fail messages in one transaction."""
         return self._database.run(settle, completions, failures, actor)
+
+    def settle_joining(
+        self,
+        completions: Sequence[Completion],
+        failures: Sequence[tuple[Receipt, Failure]],
+        *,
+        connection: Any,
+        actor: str = "",
+    ) -> list[Outcome]:
+        """Complete and fail messages in the caller's transaction."""
+        with self._database.join(connection) as tx:
+            return settle(tx, completions, failures, actor)
 
 
 def settle(

@@ -189,6 +189,16 @@ class Database:
         self.lock.begin(partial(raw.execute, BEGIN_WRITE), raw)
         self.lock.ticket.release(raw)
 
+    def begin_application(self, raw: Any) -> None:
+        """Begin a write transaction of the application's own, on a registered connection.
+
+        Raises:
+            Busy, Conflict: as for `WriteLock.begin`; this thread has another transaction open.
+        """
+        self.checkpointer.keep_short(raw)
+        self.file.use(raw)
+        self.begin_once(raw)
+
     def keep_time(self, session: Session) -> Moment:
         """Renew the stored anchor of steady time, and return the time.
 
@@ -290,7 +300,7 @@ class Database:
         for session in tuple(self._sessions):
             if session.pid != os.getpid() or not session.thread.is_alive():
                 self.part_with(session)
-        session = Session(self, self._connect())
+        session = Session(self, self.connect())
         self._sessions.append(session)
         self._local.session = session
         return session
@@ -312,9 +322,13 @@ class Database:
             self._on_close(session.raw)
             session.raw.close()
 
-    def _connect(self) -> Any:
-        """Open one connection and register it."""
-        raw = self._open()
+    def connect(self, detect_types: int = 0) -> Any:
+        """Open one connection and register it.
+
+        Args:
+            detect_types: of the driver: which values it converts.
+        """
+        raw = self._open(detect_types)
         try:
             self.file.add(raw)
         except BaseException:
@@ -323,7 +337,7 @@ class Database:
             raise
         return raw
 
-    def _open(self) -> Any:
+    def _open(self, detect_types: int = 0) -> Any:
         """Open one connection. Nothing set here is stored in the file."""
         path = self.location.path
         self.file.check_before_open()
@@ -335,6 +349,7 @@ class Database:
                 self.location.target,
                 uri=self.location.is_read_only,
                 timeout=0,  # no signal is handled while the driver waits; WriteLock does
+                detect_types=detect_types,
                 isolation_level=None,
                 check_same_thread=False,
                 cached_statements=STATEMENT_CACHE,
@@ -356,9 +371,7 @@ class Database:
     def _on_begin(self, connection: sqlalchemy.Connection) -> None:
         raw: Any = connection.connection.driver_connection
         if not raw.in_transaction:
-            self.checkpointer.keep_short(raw)
-            self.file.use(raw)
-            self.begin_once(raw)
+            self.begin_application(raw)
 
     def _on_commit(self, _: sqlalchemy.Connection) -> None:
         self.file.check()

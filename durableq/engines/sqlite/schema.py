@@ -55,6 +55,7 @@ __all__ = [
     "refuse",
     "state_of",
     "upgrade",
+    "use_wal",
 ]
 
 _VERSION: Final = f"SELECT version_num FROM {VERSION_TABLE}"  # noqa: S608 - a constant
@@ -127,7 +128,7 @@ def prepare(database: Database, purpose: Purpose) -> SchemaState:
     if found is SchemaState.EMPTY:
         database.lock.retrying(lambda: raw.execute(f"PRAGMA auto_vacuum = {INCREMENTAL_VACUUM}"))
     if purpose is not Purpose.READ:
-        database.lock.retrying(lambda: _use_wal(raw, database))
+        database.lock.retrying(lambda: use_wal(raw, database))
     if found is not SchemaState.CURRENT:
         upgrade(database, found)
     refusal_of = partial(migrated_meanwhile, path=path)
@@ -217,8 +218,12 @@ def refuse(found: SchemaState, purpose: Purpose, path: Path) -> DatabaseUnusable
     return None
 
 
-def _use_wal(raw: Any, database: Database) -> None:
-    """Switch the file to its write-ahead log; it stays so for every later connection."""
+def use_wal(raw: Any, database: Database) -> None:
+    """Switch the file to its write-ahead log; it stays so for every later connection.
+
+    Raises:
+        DatabaseUnusable: its file system lacks shared memory.
+    """
     (mode,) = raw.execute("PRAGMA journal_mode").fetchone()
     if mode != "wal":
         (mode,) = raw.execute("PRAGMA journal_mode = WAL").fetchone()

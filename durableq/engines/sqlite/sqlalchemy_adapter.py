@@ -129,4 +129,4 @@ class SQLAlchemyAdapter:
 
     def _connect(self) -> Any:
         handed = getattr(self._handed, "raw", None)
-        return self._database._connect() if handed is None else handed
+        return self._database.connect() if handed is None else handed

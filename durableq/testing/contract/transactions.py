@@ -256,3 +256,8 @@ class TransactionsContract(StoreCase):
         with pytest.raises(Unsupported):
             store.send(ORDERS, drafts("a"), connection=object())
         assert store.peek(ORDERS, 10) == []
+        send(store)
+        lease = take(store)
+        with pytest.raises(Unsupported):
+            store.settle_joining([Completion(lease)], [], connection=object())
+        assert complete(store, lease) == [Outcome.DONE]

@@ -1,0 +1,1 @@
+"""No models: durableq makes its tables itself. Django sends post_migrate to modules with models."""

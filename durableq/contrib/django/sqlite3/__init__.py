@@ -1,0 +1,1 @@
+"""Django's backend for SQLite, on the SQLite library of durableq."""
