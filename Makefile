@@ -9,7 +9,7 @@ DOCUMENTS := $(READY)-docs
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo chaos statements docs test test-fast check clean new-venv
+.PHONY: help setup run demo chaos statements docs sbom test test-fast check clean new-venv
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,19 @@ statements: $(READY) ## generate the SQL texts from their definitions
 # The builder is installed at the first run: it is larger than everything else together.
 docs: $(DOCUMENTS) ## build the documentation as a site, strictly
 	@$(BIN)/python -m scripts.build_docs
+
+# Of an installation with the extras that run, not of the development tools. The generator checks it against the schema.
+SBOM := dist/durableq.cdx.json
+PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1
+sbom: $(READY) ## write the bill of materials of a release, in CycloneDX: dist/durableq.cdx.json
+	@rm -rf build/sbom && mkdir -p build/sbom dist
+	@for name in installed generator; do $(BIN)/python -m venv build/sbom/$$name || exit; done
+	@$(PINNED) build/sbom/generator/bin/pip install -qq --no-input cyclonedx-bom
+	@$(PINNED) build/sbom/installed/bin/pip install -qq --no-input '.[dashboard,metrics,otel,postgres,powertools]'
+	@build/sbom/installed/bin/python -m pip uninstall -qq --yes pip setuptools 2>/dev/null
+	@build/sbom/generator/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	  --output-format JSON --output-file $(SBOM) build/sbom/installed/bin/python
+	@echo "$(SBOM) has the parts of durableq with its extras."
 
 bench: $(READY) ## measure this machine beside hand-written statements
 	@$(BIN)/durableq bench $(ARGS)

@@ -100,7 +100,7 @@ def test_the_metadata_names_the_version_the_license_and_the_pythons(metadata: Me
 def test_each_address_in_the_metadata_is_of_the_repository(metadata: Metadata) -> None:
     urls = metadata.project_urls
     assert urls is not None
-    assert set(urls) == {"Changelog", "Documentation", "Issues", "Source"}
+    assert set(urls) == {"Changelog", "Documentation", "Issues", "Security", "Source"}
     assert urls["Source"] == REPOSITORY
     for url in urls.values():
         assert url.startswith(REPOSITORY)
