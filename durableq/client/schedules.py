@@ -70,7 +70,8 @@ class Schedules(Handlers):
 
         Raises:
             InvalidInput: no expression, one that never comes, a time zone that does not exist, a
-                schedule of that name, a number out of bounds; or the function cannot be a handler.
+                schedule of that name, or a number out of bounds; nothing is stored. Or the function
+                cannot be a handler: the schedule stands by then.
             InvalidBody: the body is no JSON value.
         """
         _check_called(timing)

@@ -119,7 +119,7 @@ def schedule_of(
             f"A schedule sends into a queue; {queue!r} is a dead-letter queue, to which only "
             "failed messages come."
         )
-    if catch_up not in {one.value for one in CatchUp}:
+    if not isinstance(catch_up, str) or catch_up not in {one.value for one in CatchUp}:
         raise InvalidInput(f'catch_up is "latest", "all" or "none", got {shown(catch_up)}.')
     check_whole(catch_up_limit, "catch_up_limit", 1, MAX_CATCH_UP)
     if isinstance(body, bytes | bytearray):

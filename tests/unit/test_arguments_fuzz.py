@@ -155,7 +155,9 @@ DECLARING: dict[str, Call] = {
     "DurableQ.handler(function)": lambda w, v: w.dq.handler("q")(v),
     "DurableQ.every(timing)": lambda w, v: w.dq.every(v, f"s{next(numbers)}", queue="orders"),
     "DurableQ.every(name)": lambda w, v: w.dq.every("@daily", v, queue="orders"),
-    "DurableQ.every(function)": lambda w, v: w.dq.every("@daily", f"s{next(numbers)}")(v),
+    "DurableQ.every(function)": lambda w, v: w.dq.every(
+        "@daily", f"s{next(numbers)}", queue="orders"
+    )(v),
     **{f"DurableQ.every({name})": planned(name) for name in EVERY},
     "DurableQ.recovery(queue)": lambda w, v: w.dq.recovery(v)(lambda m: m),
     "DurableQ.recovery(function)": lambda w, v: w.dq.recovery("q")(v),
