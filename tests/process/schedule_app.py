@@ -10,19 +10,15 @@ from typing import Any
 from durableq import Delivery, DurableQ
 from durableq.engines.sql import schedules
 from tests.process.app import Ledger
-
-APP = "tests.process.schedule_app:dq"
-NAME = "tick"
-#: The points at which the first process to come by kills itself.
-POINTS = ("after the send", "before the commit", "after the commit")
+from tests.process.schedule_points import NAME, POINTS
 
 dq = DurableQ()
 
 
 def die_once(point: str) -> None:
     ledger = Ledger(dq.url)
-    if ledger.first(point.replace(" ", "-")):
-        ledger.note("dies", point.replace(" ", "-"))
+    if ledger.first(point):
+        ledger.note("dies", point)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -12,7 +12,7 @@ from durableq.store.core import Capability
 from tests.process.app import Ledger
 from tests.process.child import Nursery
 from tests.process.facts import on_both_engines
-from tests.process.schedule_app import APP, NAME, POINTS
+from tests.process.schedule_points import APP, NAME, POINTS
 
 pytestmark = on_both_engines
 SLOTS = 6
@@ -46,7 +46,7 @@ def test_a_worker_that_is_idle_wakes_for_the_next_slot(
     dq: DurableQ, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
     for point in POINTS:
-        ledger.first(point.replace(" ", "-"))
+        ledger.first(point)
     worker = nursery.fleet(db, app=APP, procs=1)
     worker.wait_until(lambda: len(ledger.lines("tick")) >= 3, "three slots")
     [listed] = dq.store.require(Capability.FLEET).workers()
