@@ -195,3 +195,10 @@ def test_the_progress_of_a_message_is_on_its_page_and_on_that_of_its_queue(
     assert "40 % <b>page 4</b> of 10 reported" in client.page(f"/messages/{first.id}").text
     assert "reported" not in client.page(f"/messages/{second.id}").text
     assert f"{first.id} 40 % <b>page 4</b> of 10" in client.page("/queues/orders").text
+
+
+def test_long_times_of_settings_have_a_unit_for_people(dq: DurableQ, client: Client) -> None:
+    dq.queue("orders", retention=1_209_600, visibility_timeout=30)
+    shown = client.page("/queues/orders").text
+    assert "1209600 s (14 d)" in shown
+    assert "visibility timeout30 s" in shown

@@ -16,10 +16,14 @@ from durableq.dashboard.guard import root_of
 from durableq.dashboard.visit import Visit
 from durableq.model.info import QueueInfo, Search
 from durableq.model.message import State
+from durableq.model.settings import SETTINGS, Kind
+from durableq.model.units import span
 from durableq.store.core import Capability
 
 #: Messages in a page.
 PAGE: Final = 50
+#: A time from here on has another unit than seconds too.
+LONG_MS: Final = 120_000
 SEARCHES: Final = ("text", "key", "id")
 STATES: Final = [state.label for state in State]
 
@@ -59,7 +63,7 @@ def values(visit: Visit) -> dict[str, Any] | Response:
         "numbers": _numbers(info, dead),
         "neglect": f"{neglect[:1].upper()}{neglect[1:]}",
         "limits": list(limits.words(info)),
-        "settings": rendering.setting_words(info.settings),
+        "settings": _settings(info),
     }
 
 
@@ -75,6 +79,16 @@ def _next(visit: Visit, looked_to: str | None) -> str:
         return ""
     query = dict(visit.request.query_params) | {"before": looked_to}
     return f"/queues/{visit.named('name')}?{urlencode(query)}"
+
+
+def _settings(info: QueueInfo) -> dict[str, str]:
+    """Return settings in words; a long time has another unit beside its seconds."""
+    words = rendering.setting_words(info.settings)
+    for name, setting in SETTINGS.items():
+        value = getattr(info.settings, name)
+        if setting.kind is Kind.TIME and value >= LONG_MS:
+            words[name.removesuffix("_ms")] += f" ({span(value)})"
+    return words
 
 
 def _numbers(info: QueueInfo, dead: QueueInfo | None) -> list[tuple[str, int, str]]:
