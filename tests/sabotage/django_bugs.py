@@ -54,8 +54,7 @@ SEEN_BY = [
     ),
     (
         "settle_beside_the_transaction_of_django",
-        _TESTS + "test_a_killed_worker_leaves_the_rows_and_the_completion_or_neither"
-        "[postgres-before-new]",
+        _TESTS + "test_the_tests_of_the_page_pass[sqlite-one process]",
     ),
     (
         "close_the_connection_of_a_test",
