@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,7 @@ def dashboard(
         check_there(app.url)
         site = made(app, access=access, read_only=read_only, **given)
         _ = app.store  # refused here, not in the browser
-        with server.listen(reach.host, reach.port) as listening:
+        with closing(systemd), server.listen(reach.host, reach.port) as listening:
             url = server.url_of(listening)
             session.show({"url": url, "database": session.address}, url)
             output.say(f"The dashboard of {session.address}. Ctrl-C ends it.")

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -102,7 +102,7 @@ def recover(
     if dry_run:
         report.plan(recovery, loaded.url, hint)
     else:
-        with loaded, _stopping(recovery.stopping.set, report.comment):
+        with closing(systemd), loaded, _stopping(recovery.stopping.set, report.comment):
             wait_out(lambda: loaded.store, log)
             report.hint(hint)
             recovery.run(once=once, on_decision=report.decision)

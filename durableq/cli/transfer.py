@@ -10,26 +10,27 @@ import typer
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import Session
+from durableq.cli.totals import number_of
 from durableq.model.text import address
 
 if TYPE_CHECKING:
     from durableq.admin.transfer import Aborted, Moved
     from durableq.admin.transfer_plan import Plan
 
-#: The rows of each table in words, in the order in which they are listed.
+#: The rows of each table in words, with (s) where the plural has an s, in the order of the list.
 _NOUNS: Final = {
-    "durableq_queue": "queues",
-    "durableq_message": "messages",
-    "durableq_history": "events of history",
-    "durableq_idempotency": "idempotency records",
-    "durableq_deduplication": "deduplication ids",
-    "durableq_once": "values of once",
-    "durableq_redrive_task": "redrive tasks",
-    "durableq_group": "groups",
-    "durableq_failure": "failures that breakers count",
-    "durableq_flow": "states of breakers",
-    "durableq_counters": "rows of counters",
-    "durableq_meta": "notes of queues",
+    "durableq_queue": "queue(s)",
+    "durableq_message": "message(s)",
+    "durableq_history": "event(s) of history",
+    "durableq_idempotency": "idempotency record(s)",
+    "durableq_deduplication": "deduplication id(s)",
+    "durableq_once": "value(s) of once",
+    "durableq_redrive_task": "redrive task(s)",
+    "durableq_group": "group(s)",
+    "durableq_failure": "failure(s) that breakers count",
+    "durableq_flow": "state(s) of breakers",
+    "durableq_counters": "row(s) of counters",
+    "durableq_meta": "note(s) of queues",
 }
 
 
@@ -96,7 +97,7 @@ def _show_plan(session: Session, plan: Plan) -> None:
         f"From {plan.source} to {plan.target} ({plan.target_is}):",
         *_rows(plan.rows),
         *(f"queue {name:<{width}}  {found or 'empty'}" for name, found in states.items()),
-        f"{plan.leases} leases would be given back, uncounted.",
+        f"{number_of(plan.leases, 'lease')} would be given back, uncounted.",
         *plan.refusals,
     ]
     if not plan.refusals:
@@ -109,10 +110,11 @@ def _show_plan(session: Session, plan: Plan) -> None:
 def _show_moved(session: Session, moved: Moved) -> None:
     document = dataclasses.asdict(moved)
     document["findings"] = [_finding(finding) for finding in moved.findings]
+    were = "was" if moved.released == 1 else "were"
     lines = [
         f"From {moved.source} to {moved.target}:",
         *_rows(moved.rows),
-        f"{moved.released} leases were given back, uncounted.",
+        f"{number_of(moved.released, 'lease')} {were} given back, uncounted.",
         "All rows were compared: they are the same.",
         *(f"As in the source, {each.what}." for each in moved.findings),
         f"Give the new address from here on: {moved.target}",
@@ -134,7 +136,11 @@ def _show_aborted(session: Session, done: Aborted) -> None:
 def _rows(rows: dict[str, int]) -> list[str]:
     counted = [(rows.get(table, 0), noun) for table, noun in _NOUNS.items()]
     width = max(len(str(number)) for number, _ in counted)
-    return [f"{number:>{width}} {noun}" for number, noun in counted if number]
+    return [
+        f"{number:>{width}} {noun.replace('(s)', '' if number == 1 else 's')}"
+        for number, noun in counted
+        if number
+    ]
 
 
 def _finding(finding: Any) -> dict[str, Any]:

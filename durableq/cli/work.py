@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -183,7 +183,7 @@ def work(
             return source.worker(session, queue or (), limits.timeout, threads, command)
 
     options, loaded = wait_out(load, log)
-    with loaded, _histograms(watching.metrics, report) as histograms:
+    with closing(systemd), loaded, _histograms(watching.metrics, report) as histograms:
         forms = {"log_format": log_format.value, "log_level": log_level.value}
         options = limits.applied(options).changed(threads=threads, drain=drain, **forms)
         is_plain = log_format is LogFormat.TEXT and not session.as_json and options.app

@@ -14,7 +14,7 @@ from durableq.client import progress, tracing
 from durableq.client.committing import finish
 from durableq.client.once import Values
 from durableq.client.queue import Queue
-from durableq.client.schedules import Schedules
+from durableq.client.schedules import Registrations
 from durableq.engines import (
     create_store,
     file_of,
@@ -35,7 +35,7 @@ DEFAULT_URL: Final = "durableq.db"
 URL_VARIABLE: Final = "DURABLEQ_DB"
 
 
-class DurableQ(Schedules, Values):
+class DurableQ(Registrations, Values):
     """An application: its queues, handlers, recovery policies and schedules, on one file.
 
     Nothing is opened or created before the first use, so a module may make one at import.
@@ -61,7 +61,7 @@ class DurableQ(Schedules, Values):
         clock: Clock | None = None,
         rng: Callable[[], float] = random.random,
     ) -> None:
-        Schedules.__init__(self)
+        Registrations.__init__(self)
         Values.__init__(self, rng)
         if not callable(rng):
             raise InvalidInput(f"rng is a function, got {shown(rng)}.")

@@ -19,7 +19,7 @@ from durableq.runtime.cron import checked_timing
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-class Schedules(Handlers):
+class Registrations(Handlers):
     """The handlers and the schedules of one application."""
 
     def __init__(self) -> None:

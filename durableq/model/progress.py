@@ -35,8 +35,13 @@ class Progress(NamedTuple):
     @property
     def percent(self) -> int:
         """The fraction in whole percents, rounded down: 100 only at the end."""
-        exact = self.fraction * 100 + 1e-9  # 0.29 * 100 is less than 29
-        return 100 if self.fraction == 1 else min(99, math.floor(exact))
+        return percent_of(self.fraction)
+
+
+def percent_of(fraction: float) -> int:
+    """Return a fraction in whole percents, rounded down: 100 only at the end."""
+    exact = fraction * 100 + 1e-9  # 0.29 * 100 is less than 29
+    return 100 if fraction == 1 else min(99, math.floor(exact))
 
 
 def progress_report(receipt: Receipt, fraction: float, text: str = "") -> ProgressReport:

@@ -92,3 +92,9 @@ def span(milliseconds: int) -> str:
         if milliseconds >= size:
             return f"{milliseconds // size} {unit}"
     return f"{max(0, milliseconds)} ms"
+
+
+def is_whole_span(milliseconds: int) -> bool:
+    """Return whether `span` tells all of a duration: 120 s, not 90 s."""
+    size = next((size for _, size in _SPANS if milliseconds >= size), 1)
+    return milliseconds % size == 0

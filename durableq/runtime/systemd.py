@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 #: The variables of sd_notify(3) and sd_watchdog_enabled(3).
 SOCKET: Final = "NOTIFY_SOCKET"
 WATCHDOG: Final = ("WATCHDOG_USEC", "WATCHDOG_PID")
+#: The digits of the largest time, which has 64 bits.
+_USEC_DIGITS: Final = 20
 
 
 class Systemd:
@@ -31,7 +33,8 @@ class Systemd:
     def __init__(self, environment: MutableMapping[str, str] = os.environ) -> None:
         address = environment.pop(SOCKET, "")
         usec, pid = (environment.pop(name, "") for name in WATCHDOG)
-        is_watched = usec.isdecimal() and int(usec) > 0 and pid in {"", str(os.getpid())}
+        is_time = usec.isdecimal() and len(usec) <= _USEC_DIGITS
+        is_watched = is_time and int(usec) > 0 and pid in {"", str(os.getpid())}
         #: Half of the time that systemd waits for a beat.
         self._interval = int(usec) / 2_000_000 if is_watched else math.inf
         self._beat_at = 0.0 if is_watched else math.inf

@@ -353,8 +353,10 @@ def test_progress_is_a_line_of_the_log(dq: DurableQ, caplog: pytest.LogCaptureFi
     @dq.handler("orders")
     def handle(message: Delivery) -> None:
         message.progress(0.4, "page 4\nof 10")
+        message.progress(0.999)
         with pytest.raises(InvalidInput, match="from 0 to 1, got 40"):
             message.progress(40)
 
     assert failed(entry(dq, "orders")(event(record("1", "{}")), Context())) == []
     assert "message 1 of orders is at 40%: page 4\\nof 10" in caplog.text
+    assert "message 1 of orders is at 99%" in caplog.text

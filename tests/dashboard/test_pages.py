@@ -199,6 +199,10 @@ def test_the_progress_of_a_message_is_on_its_page_and_on_that_of_its_queue(
 
 def test_long_times_of_settings_have_a_unit_for_people(dq: DurableQ, client: Client) -> None:
     dq.queue("orders", retention=1_209_600, visibility_timeout=30)
+    dq.queue("mail", retention=5400, visibility_timeout=150)
     shown = client.page("/queues/orders").text
     assert "1209600 s (14 d)" in shown
     assert "visibility timeout30 s" in shown
+    inexact = client.page("/queues/mail").text
+    assert "(1 h)" not in inexact
+    assert "(2 min)" not in inexact

@@ -14,7 +14,7 @@ from durableq import DurableQ
 from durableq.runtime.systemd import Systemd
 from tests.process.child import Child, Nursery
 from tests.process.facts import completed
-from tests.process.manager import Manager
+from tests.process.fake_systemd import FakeSystemd
 from tests.process.test_fleet_sighup import CODE, install
 from tests.support import wait_for
 
@@ -48,54 +48,54 @@ Supervisor(options, 1, DurableQ(sys.argv[1]).store, on_event=hang, systemd=syste
 
 
 @pytest.fixture(params=["file", "abstract"])
-def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
+def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeSystemd]:
     address = str(tmp_path / "notify")
     address = address if request.param == "file" else f"@durableq{address}"
-    with Manager(address) as manager:
-        yield manager
+    with FakeSystemd(address) as listener:
+        yield listener
 
 
 @pytest.fixture
-def watching(tmp_path: Path) -> Iterator[Manager]:
-    with Manager(str(tmp_path / "notify"), watchdog_seconds=1) as manager:
-        yield manager
+def watching(tmp_path: Path) -> Iterator[FakeSystemd]:
+    with FakeSystemd(str(tmp_path / "notify"), watchdog_seconds=1) as listener:
+        yield listener
 
 
-def start(nursery: Nursery, manager: Manager, folder: Path, *words: object) -> Child:
+def start(nursery: Nursery, listener: FakeSystemd, folder: Path, *words: object) -> Child:
     command = [*DURABLEQ, *map(str, words)]
-    return nursery.run(*command, cwd=folder, **manager.environment)
+    return nursery.run(*command, cwd=folder, **listener.environment)
 
 
 def start_fleet(
-    nursery: Nursery, manager: Manager, db: Path, folder: Path, *words: object, code: str = ""
+    nursery: Nursery, listener: FakeSystemd, db: Path, folder: Path, *words: object, code: str = ""
 ) -> Child:
     install(folder, code + CODE.format(version="one"))
-    return start(nursery, manager, folder, "work", "--db", db, "--app", "shop:dq", *words)
+    return start(nursery, listener, folder, "work", "--db", db, "--app", "shop:dq", *words)
 
 
 @pytest.mark.usefixtures("dq")
 def test_a_fleet_tells_its_start_its_reload_and_its_stop(
-    db: Path, tmp_path: Path, nursery: Nursery, manager: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, listener: FakeSystemd
 ) -> None:
     words = ("--procs", 2, "--grace", 7)
-    fleet = start_fleet(nursery, manager, db, tmp_path, *words)
-    manager.wait_states("READY")
-    manager.wait_status("2 of 2 workers receive")
+    fleet = start_fleet(nursery, listener, db, tmp_path, *words)
+    listener.wait_states("READY")
+    listener.wait_status("2 of 2 workers receive")
     asked_us = time.monotonic_ns() // 1000
     fleet.signal(signal.SIGHUP)
-    manager.wait_states("READY", "RELOADING", "READY")
-    assert asked_us <= manager.value("MONOTONIC_USEC") <= time.monotonic_ns() // 1000
+    listener.wait_states("READY", "RELOADING", "READY")
+    assert asked_us <= listener.value("MONOTONIC_USEC") <= time.monotonic_ns() // 1000
     assert fleet.complaints.count("receives") == 4
     fleet.signal(signal.SIGTERM)
     assert fleet.end() == 0
-    manager.wait_states("READY", "RELOADING", "READY", "STOPPING")
-    assert manager.value("EXTEND_TIMEOUT_USEC") > 7_000_000
-    assert "WATCHDOG=1" not in manager.told
+    listener.wait_states("READY", "RELOADING", "READY", "STOPPING")
+    assert listener.value("EXTEND_TIMEOUT_USEC") > 7_000_000
+    assert "WATCHDOG=1" not in listener.told
 
 
 @pytest.mark.usefixtures("dq")
 def test_a_fleet_has_started_when_its_workers_receive(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     start_fleet(nursery, watching, db, tmp_path, "--procs", 2, code=GATED)
     wait_for((tmp_path / "importing").exists, what="a worker to import its application")
@@ -108,7 +108,7 @@ def test_a_fleet_has_started_when_its_workers_receive(
 
 @pytest.mark.usefixtures("dq")
 def test_a_reload_that_fails_ends_too(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     fleet = start_fleet(nursery, watching, db, tmp_path)
     watching.wait_states("READY")
@@ -121,7 +121,7 @@ def test_a_reload_that_fails_ends_too(
 
 @pytest.mark.usefixtures("dq")
 def test_a_fleet_that_cannot_start_is_never_ready(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     code = "import sys\nif 'durableq.cli' not in sys.modules: sys.exit(3)\n"
     fleet = start_fleet(nursery, watching, db, tmp_path, code=code)
@@ -131,7 +131,7 @@ def test_a_fleet_that_cannot_start_is_never_ready(
 
 
 def test_a_fleet_that_drains_at_once_was_ready(
-    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     dq.queue("orders").send("x")
     assert start_fleet(nursery, watching, db, tmp_path, "--drain").end() == 0
@@ -141,7 +141,7 @@ def test_a_fleet_that_drains_at_once_was_ready(
 
 @pytest.mark.usefixtures("dq")
 def test_a_stopped_worker_is_silent_and_its_supervisor_is_not(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     fleet = start_fleet(nursery, watching, db, tmp_path, "--procs", 2)
     watching.wait_states("READY")
@@ -155,7 +155,7 @@ def test_a_stopped_worker_is_silent_and_its_supervisor_is_not(
 
 @pytest.mark.usefixtures("dq")
 def test_a_supervisor_that_hangs_sends_no_beat(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     install(tmp_path, CODE.format(version="one"))
     command = [sys.executable, "-c", STUCK, str(db)]
@@ -166,7 +166,7 @@ def test_a_supervisor_that_hangs_sends_no_beat(
 
 
 def test_programs_that_handlers_start_do_not_speak_for_the_service(
-    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    dq: DurableQ, db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     dq.queue("orders").send("x")
     script = tmp_path / "look.sh"
@@ -182,7 +182,7 @@ def test_programs_that_handlers_start_do_not_speak_for_the_service(
 
 @pytest.mark.usefixtures("dq")
 def test_recovery_tells_its_start_its_work_and_its_stop(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rule]]\nname = "all"\nwhen.queue = "orders"\nthen = "hold"\n')
@@ -197,7 +197,7 @@ def test_recovery_tells_its_start_its_work_and_its_stop(
 
 @pytest.mark.usefixtures("dq")
 def test_the_dashboard_tells_its_start_its_work_and_its_stop(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: Manager
+    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
     dashboard = start(nursery, watching, tmp_path, "dashboard", "--db", db, "--port", 0)
     watching.wait_states("READY")
@@ -216,22 +216,31 @@ def test_states_that_systemd_does_not_take_are_told_later_in_order(tmp_path: Pat
     systemd.ready()
     systemd.beat("at work")
     systemd.reloading()
-    with Manager(address) as manager:
+    with FakeSystemd(address) as listener:
         systemd.beat("at work")
-        assert manager.states == ["READY", "RELOADING"]
-        assert manager.status == "at work"
+        assert listener.states == ["READY", "RELOADING"]
+        assert listener.status == "at work"
         systemd.beat("at work")
-        assert not manager.is_told_within(0)
+        assert not listener.is_told_within(0)
     systemd.close()
 
 
 def test_the_watchdog_of_another_process_gets_no_beats(tmp_path: Path) -> None:
-    with Manager(str(tmp_path / "notify"), watchdog_seconds=60) as manager:
+    with FakeSystemd(str(tmp_path / "notify"), watchdog_seconds=60) as listener:
         for pid, beats in (("1", 0), ("", 1)):
-            systemd = Systemd(manager.environment | {"WATCHDOG_PID": pid})
+            systemd = Systemd(listener.environment | {"WATCHDOG_PID": pid})
             systemd.beat()
-            assert manager.told.count("WATCHDOG=1") == beats
+            assert listener.told.count("WATCHDOG=1") == beats
             systemd.close()
+
+
+@pytest.mark.parametrize("usec", ["soon", "0", "-1", "9" * 400, "9" * 5000])
+def test_a_time_of_the_watchdog_that_is_none_gets_no_beats(tmp_path: Path, usec: str) -> None:
+    with FakeSystemd(str(tmp_path / "notify")) as listener:
+        systemd = Systemd(listener.environment | {"WATCHDOG_USEC": usec})
+        systemd.beat("at work")
+        assert listener.told == ["STATUS=at work"]
+        systemd.close()
 
 
 def test_without_a_socket_of_systemd_nothing_is_told() -> None:

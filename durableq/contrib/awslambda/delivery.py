@@ -10,7 +10,7 @@ from durableq.client.transaction import Transaction
 from durableq.contrib.awslambda.keys import HeldKey
 from durableq.model.errors import StaleReceipt, Unsupported
 from durableq.model.message import Message, Outcome, Receipt
-from durableq.model.progress import progress_report
+from durableq.model.progress import percent_of, progress_report
 from durableq.model.text import visible
 from durableq.model.units import Seconds
 from durableq.runtime.logs import facts
@@ -86,9 +86,9 @@ class SQSDelivery(Delivery):
         report = progress_report(Receipt(self.queue, self.id, ""), fraction, text)
         told = f": {visible(report.text)}" if report.text else ""
         log.info(
-            "message %s of %s is at %.0f%%%s",
-            *(visible(self.id), self.queue, 100 * report.fraction, told),
-            extra=facts("progress", message_id=self.id, queue=self.queue, fraction=fraction),
+            "message %s of %s is at %d%%%s",
+            *(visible(self.id), self.queue, percent_of(report.fraction), told),
+            extra=facts("progress", message_id=self.id, queue=self.queue, fraction=report.fraction),
         )
 
     def attach_encoded(self, encoded: str | None) -> None:

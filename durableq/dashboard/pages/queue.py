@@ -17,7 +17,7 @@ from durableq.dashboard.visit import Visit
 from durableq.model.info import QueueInfo, Search
 from durableq.model.message import State
 from durableq.model.settings import SETTINGS, Kind
-from durableq.model.units import span
+from durableq.model.units import is_whole_span, span
 from durableq.store.core import Capability
 
 #: Messages in a page.
@@ -82,11 +82,11 @@ def _next(visit: Visit, looked_to: str | None) -> str:
 
 
 def _settings(info: QueueInfo) -> dict[str, str]:
-    """Return settings in words; a long time has another unit beside its seconds."""
+    """Return settings in words; a long time also in a larger unit, if that is exact."""
     words = rendering.setting_words(info.settings)
     for name, setting in SETTINGS.items():
         value = getattr(info.settings, name)
-        if setting.kind is Kind.TIME and value >= LONG_MS:
+        if setting.kind is Kind.TIME and value >= LONG_MS and is_whole_span(value):
             words[name.removesuffix("_ms")] += f" ({span(value)})"
     return words
 

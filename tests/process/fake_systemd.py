@@ -9,7 +9,7 @@ from typing import Any
 from tests.support import scaled, wait_for
 
 
-class Manager:
+class FakeSystemd:
     """Takes what services tell.
 
     Args:
@@ -26,7 +26,7 @@ class Manager:
         if watchdog_seconds:
             self.environment["WATCHDOG_USEC"] = str(round(watchdog_seconds * 1e6))
 
-    def __enter__(self) -> Manager:
+    def __enter__(self) -> FakeSystemd:
         return self
 
     def __exit__(
