@@ -181,13 +181,22 @@ def test_as_pid_1_it_reaps_the_orphans_of_handlers(
     wait_for(lambda: len(first.children()) == 1 and not zombies(), what="the orphan to be reaped")
 
 
-def health(container: psutil.Process | None, state: Path) -> tuple[int, str]:
-    """Run the health check, as `docker exec` does, in a container or beside it."""
+def health(
+    container: psutil.Process | None, state: Path, *, beside: bool = False
+) -> tuple[int, str]:
+    """Run the health check, as `docker exec` does.
+
+    Args:
+        container: the first process of a container; None for no container.
+        state: the folder of the file.
+        beside: run it in another container that shares the pid namespace with this one.
+    """
     path = state / "bin"
     path.mkdir(exist_ok=True)
     (path / "durableq").write_text(f'#!/bin/sh\nexec {sys.executable} -m durableq "$@"\n')
     (path / "durableq").chmod(0o755)
     within = ["nsenter", f"--target={container.pid}", "--pid", "--mount"] if container else []
+    within += ["unshare", "--mount"] if beside else []
     done = subprocess.run(
         [*within, sys.executable, str(HEALTHY)],
         env=environment(PATH=f"{path}:{os.environ['PATH']}", DURABLEQ_DB=str(state / "shop.db")),
@@ -206,6 +215,8 @@ def test_a_container_is_healthy_while_its_own_workers_show_signs_of_life(
     fleet, first = container
     assert health(first, state) == (0, "1 of 1 workers of this container show signs of life")
     assert health(None, state) == (1, "0 of 0 workers of this container show signs of life")
+    neighbour = health(first, state, beside=True)
+    assert neighbour == (1, "0 of 0 workers of this container show signs of life")
     (state / "gate").touch()
     first.terminate()
     assert fleet.end() == 0
