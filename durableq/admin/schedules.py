@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
+from durableq.model.errors import QueueFull
+from durableq.model.flow.sending import SHED
 from durableq.model.health import Finding, Level
 from durableq.model.info import WorkerInfo
 from durableq.model.slots import ScheduleInfo
@@ -109,6 +111,21 @@ def find(store: Store, name: str) -> ScheduleView:
     info = store.require(Capability.SCHEDULES).schedule(name)
     [view] = views([info], store.require(Capability.FLEET).workers())
     return view
+
+
+def run_now(store: Store, name: str, actor: str) -> tuple[str, str]:
+    """Send one message of a schedule now; return its queue and its id.
+
+    Raises:
+        NotFound: there is no such schedule.
+        QueueFull: its queue is full, and refuses or sheds the message.
+    """
+    schedules = store.require(Capability.SCHEDULES)
+    queue = schedules.schedule(name).schedule.queue
+    message_id = schedules.run_schedule(name, actor=actor)
+    if message_id == SHED:
+        raise QueueFull(queue, f"its on_full is shed, so the message of {name} was dropped")
+    return queue, message_id
 
 
 def findings(infos: Iterable[ScheduleInfo], workers: Iterable[WorkerInfo]) -> Iterator[Finding]:

@@ -87,9 +87,7 @@ def run(session: Session, name: Name) -> None:
     Example: durableq schedule run nightly
     """
     with session.opened() as store:
-        of = store.require(Capability.SCHEDULES)
-        queue = of.schedule(name).schedule.queue
-        message_id = of.run_schedule(name, actor=person())
+        queue, message_id = schedules.run_now(store, name, person())
     document = {"name": name, "queue": queue, "message_id": message_id}
     session.show(document, f"Sent message {message_id} of {queue}.")
 

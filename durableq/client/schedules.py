@@ -54,8 +54,10 @@ class Registrations(Handlers):
                 or a timedelta of whole seconds, whose slots are its multiples since 1970.
             name: the name of the schedule.
             queue: the queue; None for one with the name of the schedule. It is created if missing.
-            tz: the time zone of the expression, as in "Europe/Berlin"; None for UTC. A local time
-                that does not exist comes at the end of the gap; one that exists twice comes once.
+            tz: the time zone of the expression, as in "Europe/Berlin"; None for UTC. With
+                fixed minutes and hours, a local time that does not exist comes at the end of the
+                gap, and one that exists twice comes once. With a star in front of minutes or hours
+                the slots go on in real time.
             catch_up: the rule about slots that no worker has sent in time, because none ran:
                 "latest" sends the newest of them, "all" sends all, at most `catch_up_limit`,
                 and "none" sends one that is at most a minute late.

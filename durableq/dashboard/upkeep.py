@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlencode
 
+from durableq.admin import schedules
 from durableq.cli import rendering
 from durableq.dashboard import redrives
 from durableq.dashboard.actions import Action
@@ -155,14 +156,14 @@ def resume_schedule(visit: Visit) -> Done:
 
 def run_schedule(visit: Visit) -> Done:
     """Send one message of a schedule now."""
-    schedules, name = visit.store.require(Capability.SCHEDULES), visit.named("name")
-    message_id = schedules.run_schedule(name, actor=visit.actor)
+    name = visit.named("name")
+    _, message_id = schedules.run_now(visit.store, name, visit.actor)
     return Done(f"/messages/{message_id}", f"Schedule {name} has sent message {message_id}.")
 
 
 def _set_paused(visit: Visit, *, paused: bool) -> str:
-    schedules, name = visit.store.require(Capability.SCHEDULES), visit.named("name")
-    return schedules.pause_schedule(name, paused=paused, actor=visit.actor).schedule.name
+    of, name = visit.store.require(Capability.SCHEDULES), visit.named("name")
+    return of.pause_schedule(name, paused=paused, actor=visit.actor).schedule.name
 
 
 # ---- the database

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+from durableq.model import codec
+from durableq.model.flow.sending import SHED, Backlog
 from durableq.model.schedules import CatchUp, Schedule
 
 #: Distance of two clocks that counts as a jump, as that of steady time.
@@ -123,9 +125,9 @@ class ScheduleInfo(NamedTuple):
 class Fired(NamedTuple):
     """The slots of a schedule that were decided at once."""
 
-    #: Those for which messages were sent.
+    #: Those for which messages were sent: `counted` leaves out those whose messages were shed.
     slots: tuple[int, ...] = ()
-    #: The number of those that were skipped, at most COUNTED.
+    #: The number of those without a message, at most COUNTED.
     skipped: int = 0
 
 
@@ -148,12 +150,17 @@ def retimed(state: ScheduleState, timing: Timing, now: Now) -> ScheduleState:
     return _counted_on(periods, timing, state, now)
 
 
-def decide(schedule: Schedule, state: ScheduleState, timing: Timing, now: Now) -> Step:
-    """Decide about the slots that are due.
+def decide(
+    schedule: Schedule, state: ScheduleState, timing: Timing, now: Now, backlog: Backlog
+) -> Step:
+    """Decide about the slots that are due; `counted` counts them, after the send.
 
     After a jump of the clock, those that were due by the clock as it was come first. Then the new
     time counts: behind a step of at most STEP_MS the latest slot is still sent, and no more;
     behind a longer one, none.
+
+    More than the queue can hold at all are never sent: the newest that fit are, and the others are
+    skipped. Otherwise no firing would ever succeed, and each would have more slots than the last.
     """
     due: list[int] = []
     passed: list[int] = []
@@ -168,16 +175,29 @@ def decide(schedule: Schedule, state: ScheduleState, timing: Timing, now: Now) -
     periods = _followed(state, now)
     late = _slots(periods, timing, now.wall_ms)
     due += _chosen(schedule, late, now.wall_ms, most)
-    if schedule.catch_up is not CatchUp.ALL:
-        due = due[-1:]
+    is_all = schedule.catch_up is CatchUp.ALL
+    due = due[-backlog.most_at_once(codec.size(schedule.body)) if is_all else -1 :]
     after = _counted_on(_extended(periods, now.wall_ms), timing, state, now)
-    skipped = len(passed) + len(late) - len(due)
-    after = after._replace(
-        last_ms=due[-1] if due else state.last_ms,
-        sent=state.sent + len(due),
+    return Step(after, Fired(tuple(due), len(passed) + len(late) - len(due)))
+
+
+def counted(step: Step, ids: Sequence[str]) -> Step:
+    """Return a decision that is carried out, with its slots counted.
+
+    Args:
+        step: the decision.
+        ids: of the messages of its slots, as the send returned them. A slot whose message the queue
+            has shed counts as skipped.
+    """
+    state, fired = step
+    slots = [slot for slot, sent in zip(fired.slots, ids, strict=True) if sent != SHED]
+    skipped = fired.skipped + len(fired.slots) - len(slots)
+    state = state._replace(
+        last_ms=slots[-1] if slots else state.last_ms,
+        sent=state.sent + len(slots),
         skipped=state.skipped + skipped,
     )
-    return Step(after, Fired(tuple(due), skipped))
+    return Step(state, Fired(tuple(slots), skipped))
 
 
 def _chosen(schedule: Schedule, due: list[int], now_ms: int, most: int) -> list[int]:

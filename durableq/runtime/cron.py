@@ -136,6 +136,10 @@ def checked_timing(every: str | timedelta, tz: str | None) -> tuple[str, str]:
         raise InvalidInput(f"tz is the name of a time zone, got {shown(zone)}.")
     text = " ".join(every.split())
     expression = _SHORT.get(text.lower(), text)
+    if _INTERVAL.fullmatch(text):
+        raise InvalidInput(
+            f"For an interval give a timedelta, as in timedelta(seconds=10), got {shown(every)}."
+        )
     timing_of(expression, zone)
     return expression, zone
 

@@ -50,11 +50,13 @@ class Schedules(Protocol):
         """Decide about the slots of a schedule that are due, and send their messages.
 
         Nothing is sent where none is due, or the schedule is paused or not stored: another process
-        was first.
+        was first. A slot whose message a full queue sheds is skipped, and so are the oldest ones
+        where more are due than the queue can hold at all.
 
         Raises:
             QueueFull, StorageFull, InvalidBody: the queue takes no message; the slots stay due.
-            InvalidInput: this machine does not know the time zone of the schedule.
+            InvalidInput: this machine does not know the time zone of the schedule, or not even one
+                message fits into the limits of the queue; the slots stay due.
         """
         ...
 
@@ -71,7 +73,8 @@ class Schedules(Protocol):
     def run_schedule(self, name: str, *, actor: str = "") -> str:
         """Send one message of a schedule now, under a key of its own; return its id.
 
-        Its slots do not change. A schedule that is paused sends this message too.
+        Its slots do not change. A schedule that is paused sends this message too. The id is SHED
+        if the queue is full and sheds it.
 
         Raises:
             NotFound: there is no such schedule.

@@ -102,4 +102,4 @@ def _log(name: str, fired: Fired) -> None:
         log.debug("schedule %s: %s sent", name, len(fired.slots), extra=facts)
     if fired.skipped:
         facts = logs.facts("slots_skipped", schedule=name, number=fired.skipped)
-        log.warning("schedule %s: %s late slots were skipped", name, fired.skipped, extra=facts)
+        log.warning("schedule %s: %s slots were skipped", name, fired.skipped, extra=facts)

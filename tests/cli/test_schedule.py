@@ -88,6 +88,14 @@ def test_a_schedule_is_run_now_and_its_message_explained(run: Run, planned: Shop
     assert "tidy run [person" in run("events").out
 
 
+def test_a_message_that_is_shed_is_no_message_sent(run: Run, planned: Shop) -> None:
+    planned.dq.queue("orders", max_backlog=1, on_full="shed").send("a")
+    planned.dq.close()
+    refused = run("schedule", "run", "tidy")
+    assert (refused.code, refused.out) == (5, "")
+    assert "its on_full is shed, so the message of tidy was dropped" in refused.err
+
+
 def test_a_message_of_a_slot_is_explained(run: Run, shop: Shop) -> None:
     clock = FakeClock()
     shop.dq.close()

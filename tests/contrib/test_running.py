@@ -33,6 +33,17 @@ def test_all_that_is_due_is_handled_and_messages_of_handlers_too(shop: Shop) -> 
     assert run_pending(shop.dq) == Ran()
 
 
+def test_slots_that_a_full_queue_refuses_are_sent_by_the_next_run(shop: Shop, clock: Clock) -> None:
+    shop.dq.queue("orders", max_backlog=1)
+    shop.dq.every("@hourly", "tidy", queue="orders", body={"order": 9})
+    shop.orders.send({"order": 1})
+    clock.advance(hours=1)
+    assert run_pending(shop.dq).completed == 2
+    assert shop.ledger() == [1]
+    assert run_pending(shop.dq).completed == 2
+    assert sorted(shop.ledger()) == [1, 9]
+
+
 @pytest.mark.usefixtures("clock")
 def test_one_message_is_handled(shop: Shop) -> None:
     shop.orders.send_many([{"order": 1}, {"order": 2}])

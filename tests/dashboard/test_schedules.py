@@ -51,6 +51,15 @@ def test_a_schedule_is_paused_resumed_and_run_now(
     assert len(caplog.records) == 3
 
 
+def test_a_message_that_is_shed_is_no_message_sent(either: DurableQ) -> None:
+    plan(either)
+    either.queue("orders", max_backlog=1, on_full="shed").send("a")
+    with Client.of(either) as client:
+        refused = client.act("/schedules/tidy/run")
+    assert refused.status == 409
+    assert "its on_full is shed, so the message of tidy was dropped" in refused.text
+
+
 def test_a_read_only_dashboard_changes_no_schedule(either: DurableQ) -> None:
     plan(either)
     with Client.of(either, read_only=True) as client:

@@ -6,6 +6,7 @@ from typing import Any
 
 from durableq.engines.sql import schedules
 from durableq.model import slots
+from durableq.model.flow.sending import UNLIMITED, Backlog
 from durableq.model.schedules import draft_of
 from durableq.model.slots import Fired, ScheduleState
 from durableq.runtime import cron
@@ -21,7 +22,7 @@ def stay_at_the_slot_that_was_sent() -> None:
 
 
 def move_on_without_a_send() -> None:
-    _module.send = lambda *_: []
+    _module.send = lambda _tx, _queue, drafts: ["1"] * len(drafts)
 
 
 def send_and_move_on_in_two_transactions() -> None:
@@ -34,8 +35,9 @@ def send_and_move_on_in_two_transactions() -> None:
             return Fired()
         schedule, state = found
         timing = cron.timing_of(schedule.timing, schedule.tz)
-        state, fired = slots.decide(schedule, state, timing, now)
-        self.send(schedule.queue, [draft_of(schedule, slot) for slot in fired.slots])
+        step = slots.decide(schedule, state, timing, now, UNLIMITED)
+        ids = self.send(schedule.queue, [draft_of(schedule, slot) for slot in step.fired.slots])
+        state, fired = slots.counted(step, ids)
         self._database.run(_module._save, schedule, state)
         return fired
 
@@ -70,6 +72,17 @@ def catch_all_slots_up_whatever_the_policy() -> None:
     module._chosen = lambda _, due, *__: due
 
 
+def fire_more_slots_than_the_queue_can_hold() -> None:
+    """The send is refused each time, with one slot more than before."""
+    of: Any = Backlog
+    of.most_at_once = lambda *_: 1_000
+
+
+def count_shed_messages_as_sent() -> None:
+    module: Any = slots
+    module.SHED = None
+
+
 def count_another_timing_from_the_last_slot() -> None:
     """A new expression sends the slots that have passed already."""
     module: Any = slots
@@ -96,6 +109,8 @@ BUGS = (
     take_every_jump_for_a_silence,
     forget_the_decided_slots_at_a_jump,
     catch_all_slots_up_whatever_the_policy,
+    fire_more_slots_than_the_queue_can_hold,
+    count_shed_messages_as_sent,
     count_another_timing_from_the_last_slot,
     take_the_first_hour_for_the_second,
 )
@@ -126,6 +141,14 @@ SEEN_BY = [
     (
         "catch_all_slots_up_whatever_the_policy",
         _RULES + "test_the_slots_sent_are_those_of_the_model",
+    ),
+    (
+        "fire_more_slots_than_the_queue_can_hold",
+        _CONTRACT + "test_of_more_slots_than_the_queue_can_hold_the_newest_are_sent[limits0-10]",
+    ),
+    (
+        "count_shed_messages_as_sent",
+        _CONTRACT + "test_a_slot_whose_message_is_shed_counts_as_skipped",
     ),
     (
         "count_another_timing_from_the_last_slot",

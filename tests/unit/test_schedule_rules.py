@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from durableq.engines.memory import MemoryStore
 from durableq.model import slots as rules
 from durableq.model.errors import InvalidInput
+from durableq.model.flow.sending import UNLIMITED
 from durableq.model.schedules import schedule_of, slot_text
 from durableq.model.slots import GRACE_MS, Now, Period
 from durableq.runtime.cron import checked_timing, timing_of
@@ -62,6 +63,14 @@ def test_within_the_second_hour_the_slot_of_the_first_has_passed() -> None:
 def test_intervals_go_on_in_real_time(expression: str, number: int) -> None:
     assert len(slots(expression, "2026-10-25 01:00", "2026-10-25 04:00")) == number
     assert len(slots(expression, "2026-03-29 01:00", "2026-03-29 04:00")) == number // 2
+
+
+def test_a_star_in_the_hour_that_changes_goes_on_in_real_time() -> None:
+    assert slots("*/30 2 * * *", "2026-03-29 00:00", "2026-03-29 12:00") == []
+    assert slots("*/30 2 * * *", "2026-10-25 00:00", "2026-10-25 12:00") == [
+        *("25 02:00+0200", "25 02:30+0200"),
+        *("25 02:00+0100", "25 02:30+0100"),
+    ]
 
 
 def test_half_an_hour_of_daylight_saving_is_known_too() -> None:
@@ -115,6 +124,13 @@ def test_the_newest_slots_are_the_last_of_all(
 def test_a_schedule_without_a_slot_is_refused(every: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         checked_timing(every, None)
+
+
+@pytest.mark.parametrize("every", ["every 0 s", "every 5 s", " every  999999999 s"])
+@pytest.mark.parametrize("zone", [None, "Europe/Berlin"])
+def test_the_stored_form_of_an_interval_is_refused(every: str, zone: str | None) -> None:
+    with pytest.raises(InvalidInput, match="For an interval give a timedelta"):
+        checked_timing(every, zone)
 
 
 @pytest.mark.parametrize("zone", ["Mars/Base", "", "../UTC", 5, "a\0b"])
@@ -298,7 +314,8 @@ def test_through_jumps_of_the_clock_no_slot_is_sent_twice(
         jumped = state.has_jumped(now)
         if state.wait_ms(now) == 0:
             before = state
-            state, fired = rules.decide(schedule, state, timing, now)
+            decided = rules.decide(schedule, state, timing, now, UNLIMITED)
+            state, fired = rules.counted(decided, ["1"] * len(decided.fired.slots))
             most = 7 if catch_up == "all" else 1
             # Behind a jump: those that were due before it, and one more.
             assert len(fired.slots) <= most + (jumped and catch_up == "all")

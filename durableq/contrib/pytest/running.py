@@ -16,7 +16,7 @@ from durableq.client.delivery import Batch, Delivery
 from durableq.client.handlers import Handler
 from durableq.contrib.pytest import crashes
 from durableq.contrib.pytest.recording import RecordingStore, recorded
-from durableq.model.errors import Conflict, InvalidBody, InvalidInput
+from durableq.model.errors import Conflict, InvalidBody, InvalidInput, QueueFull
 from durableq.model.text import shown
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import this_process
@@ -62,7 +62,8 @@ def run_pending(dq: DurableQ, *, raises: bool = False, limit: int = LIMIT) -> Ra
 
     It receives, decodes, calls, settles, retries and buries as a worker does. Messages that
     handlers send are handled too. Delayed ones are not: advance the clock, and run again. Slots of
-    schedules that are due are sent first.
+    schedules that are due are sent first; those that a full queue refuses stay due for the next
+    run.
 
     Args:
         dq: an application with a fresh store.
@@ -222,7 +223,8 @@ class _Run:
         before = self._counts()
         with crashes.running():
             for name in self._state.schedules:
-                self._store.require(Capability.SCHEDULES).fire_schedule(name)
+                with suppress(QueueFull):  # the slot stays due, as in a worker
+                    self._store.require(Capability.SCHEDULES).fire_schedule(name)
             while not self._state.stopping.is_set and (work := self._poll()) is not None:
                 self._execution.call(work)
                 self._execution.raise_first()

@@ -9,6 +9,7 @@ from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.breaker import subject
 from durableq.engines.memory.queueing import MemoryQueueing
 from durableq.model import slots as rules
+from durableq.model.flow.sending import SHED
 from durableq.model.message import Event
 from durableq.model.schedules import Schedule, draft_of, event_of, run_draft, unknown_schedule
 from durableq.model.slots import Fired, Now, ScheduleInfo, ScheduleState
@@ -61,8 +62,9 @@ class MemorySchedules(MemoryQueueing, Schedules):
         if state.wait_ms(now) != 0:
             return Fired()
         timing = timing_of(schedule.timing, schedule.tz)
-        state, fired = rules.decide(schedule, state, timing, now)
-        self.send_now(schedule.queue, [draft_of(schedule, slot) for slot in fired.slots])
+        step = rules.decide(schedule, state, timing, now, self._backlog(schedule.queue))
+        drafts = [draft_of(schedule, slot) for slot in step.fired.slots]
+        state, fired = rules.counted(step, self.send_now(schedule.queue, drafts))
         self._put_schedule(schedule, state, "skipped" if fired.skipped else "", fired.skipped)
         return fired
 
@@ -79,10 +81,11 @@ class MemorySchedules(MemoryQueueing, Schedules):
     @operation
     def run_schedule(self, name: str, *, actor: str = "") -> str:
         """Send one message of a schedule now."""
-        schedule, state = self._schedule(name)
-        sent = self.send_now(schedule.queue, [run_draft(schedule, secrets.token_hex(8))])
-        self._put_schedule(schedule, state, "run", actor=actor)
-        return sent[0]
+        schedule, _ = self._schedule(name)
+        (message_id,) = self.send_now(schedule.queue, [run_draft(schedule, secrets.token_hex(8))])
+        if message_id != SHED:
+            self._note_schedule(schedule, "run", actor=actor)
+        return message_id
 
     @operation
     def remove_schedule(self, name: str, *, actor: str = "") -> None:

@@ -7,11 +7,14 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from durableq.engines.sql.backlog import read_backlog
 from durableq.engines.sql.sending import send
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model import slots as rules
+from durableq.model.flow.sending import SHED, UNLIMITED
 from durableq.model.message import Event
 from durableq.model.schedules import Schedule, draft_of, event_of, run_draft, unknown_schedule
+from durableq.model.settings import SEND_LIMITS
 from durableq.model.slots import Fired, Now, ScheduleInfo, ScheduleState
 from durableq.runtime.cron import timing_of
 from durableq.store.schedules import Schedules
@@ -91,8 +94,11 @@ def _fire(tx: WriteTransaction, name: str, boot_id: str) -> Fired:
         return Fired()
     schedule, state = found
     timing = timing_of(schedule.timing, schedule.tz)
-    state, fired = rules.decide(schedule, state, timing, now)
-    send(tx, schedule.queue, [draft_of(schedule, slot) for slot in fired.slots])
+    queue = tx.queue(schedule.queue)
+    backlog = read_backlog(tx, queue.id)[0] if queue.limits & SEND_LIMITS else UNLIMITED
+    step = rules.decide(schedule, state, timing, now, backlog)
+    ids = send(tx, schedule.queue, [draft_of(schedule, slot) for slot in step.fired.slots])
+    state, fired = rules.counted(step, ids)
     _save(tx, schedule, state)
     if fired.skipped:
         _record(tx, schedule, "skipped", number=fired.skipped)
@@ -114,7 +120,8 @@ def _pause(
 def _run(tx: WriteTransaction, name: str, actor: str) -> str:
     schedule, _ = _known(tx, name)
     (message_id,) = send(tx, schedule.queue, [run_draft(schedule, secrets.token_hex(8))])
-    _record(tx, schedule, "run", actor)
+    if message_id != SHED:
+        _record(tx, schedule, "run", actor)
     return message_id
 
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from durableq.model.drafts import DraftFlow
 from durableq.model.errors import InvalidInput, QueueFull
+from durableq.model.limits import MAX_SEND_BATCH
 from durableq.model.message import FOREVER_MS
 from durableq.model.settings import QueueSettings
 
@@ -46,6 +47,16 @@ class Backlog(NamedTuple):
         ) and (
             not self.max_bytes or body_bytes <= 0 or self.body_bytes + body_bytes <= self.max_bytes
         )
+
+    def most_at_once(self, body_bytes: int) -> int:
+        """Return how many messages with such bodies one send can have if the queue is empty.
+
+        At least 1: the send of one that can never fit says so.
+        """
+        most = min(MAX_SEND_BATCH, self.max_messages or MAX_SEND_BATCH)
+        if self.max_bytes and body_bytes:
+            most = min(most, self.max_bytes // body_bytes)
+        return max(1, most)
 
     def plus(self, messages: int, body_bytes: int) -> Backlog:
         """Return it with so much more."""

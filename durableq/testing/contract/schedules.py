@@ -9,8 +9,9 @@ from typing import Any, Final
 import pytest
 
 from durableq.model.errors import Conflict, InvalidInput, NotFound, QueueFull, UnknownQueue
+from durableq.model.flow.sending import SHED, OnFull
 from durableq.model.info import WorkerInfo
-from durableq.model.message import Event, draft
+from durableq.model.message import Completion, Event, draft
 from durableq.model.schedules import Schedule, schedule_of, slot_text
 from durableq.model.slots import Fired
 from durableq.store.core import Capability
@@ -300,6 +301,75 @@ class SchedulesContract(StoreCase):
         store.complete([])
         store.declare_queue(ORDERS, {"max_backlog": 2})
         assert fire(store) == 1
+
+    @pytest.mark.parametrize(
+        ("limits", "fit"),
+        [
+            ({"max_backlog": 10}, 10),
+            ({"max_backlog_bytes": 23}, 5),  # a body is "null"
+            ({"max_backlog": 3, "max_backlog_bytes": 1_000}, 3),
+        ],
+    )
+    def test_of_more_slots_than_the_queue_can_hold_the_newest_are_sent(
+        self, store: FullStore, clock: FakeClock, limits: dict[str, int], fit: int
+    ) -> None:
+        store.declare_queue(ORDERS, limits)
+        store.declare_schedules([every(catch_up="all")])
+        clock.advance(40 + 29 * 60)
+        newest = tuple(clock.wall_ms() - n * MINUTE_MS for n in reversed(range(fit)))
+        assert store.fire_schedule("tick") == Fired(newest, 30 - fit)
+        info = store.schedule("tick")
+        assert (info.sent, info.skipped, info.late_ms) == (fit, 30 - fit, 0)
+        clock.advance(60)
+        with pytest.raises(QueueFull):
+            store.fire_schedule("tick")
+        store.complete([Completion(one.receipt) for one in receive(store, fit) if one.receipt])
+        assert fire(store) == 1
+
+    def test_slots_for_which_there_is_no_room_now_stay_due(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"max_backlog": 4})
+        store.declare_schedules([every(catch_up="all")])
+        store.send(ORDERS, [draft("a"), draft("b")])
+        clock.advance(40 + 2 * 60)
+        with pytest.raises(QueueFull):
+            store.fire_schedule("tick")
+        assert (store.schedule("tick").sent, wait_ms(store)) == (0, 0)
+        store.complete([Completion(one.receipt) for one in receive(store, 2) if one.receipt])
+        assert (fire(store), store.schedule("tick").skipped) == (3, 0)
+
+    def test_a_message_that_never_fits_keeps_its_slot_due(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"max_backlog_bytes": 3})
+        store.declare_schedules([every(catch_up="all")])
+        clock.advance(300)
+        with pytest.raises(InvalidInput, match="1 message with 4 bytes can never fit"):
+            store.fire_schedule("tick")
+        assert wait_ms(store) == 0
+        store.declare_queue(ORDERS, {"max_backlog_bytes": 0})
+        assert fire(store) == 5
+
+    @needs(Capability.INSPECT)
+    def test_a_slot_whose_message_is_shed_counts_as_skipped(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"max_backlog": 3, "on_full": OnFull.SHED})
+        store.declare_schedules([every(catch_up="all")])
+        store.send(ORDERS, [draft("a")])
+        clock.advance(40 + 4 * 60)
+        stored = (clock.wall_ms() - 2 * MINUTE_MS, clock.wall_ms() - MINUTE_MS)
+        assert store.fire_schedule("tick") == Fired(stored, 3)
+        info = store.schedule("tick")
+        assert (info.sent, info.skipped, info.last_ms) == (2, 3, stored[-1])
+        assert store.run_schedule("tick") == SHED
+        actions = [event.detail["action"] for event in store.events().events]
+        assert actions == ["added", "skipped"]
+        assert store.queue(ORDERS).counters.shed == 2
+        clock.advance(60)
+        assert store.fire_schedule("tick") == Fired((), 1)
+        assert store.schedule("tick").last_ms == stored[-1]
 
     def test_the_messages_of_one_schedule_have_different_keys(
         self, store: FullStore, clock: FakeClock, rng: FakeRandom
