@@ -8,21 +8,26 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, cast, get_overloads
 
 import pytest
 
 from durableq.store import capabilities
-from durableq.store.core import Capability, Queueing
+from durableq.store.core import Capability, Queueing, Store
 from durableq.testing import FakeClock, FakeRandom, MultiProcessContract, StoreContract
 from durableq.testing.contract.case import contract_tests, needs_of
 from tests.contract.test_memory import TestMemory as Memory
 from tests.contract.test_sqlite import TestSQLite as SQLite
 
+#: The name of the protocol of each capability.
+PROTOCOLS = {
+    one.__annotations__["capability"]: one.__annotations__["return"]
+    for one in get_overloads(Store.require)
+}
 OPERATIONS = {
     name: capability
     for capability in Capability
-    for name in vars(getattr(capabilities, capability.label.title().replace(" ", "")))
+    for name in vars(getattr(capabilities, PROTOCOLS[f"Literal[Capability.{capability.name}]"]))
     if not name.startswith("_") and name not in vars(Queueing)
 }
 
