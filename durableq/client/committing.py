@@ -220,11 +220,11 @@ def _joined(part: Sequence[Operation]) -> Call:
     if len(part) == 1:
         return first
     if isinstance(first, Send):
-        return Send(first.queue, [one for each in part for one in _items(each)])
-    return Settle([one for each in part for one in _items(each)])
+        return Send(first.queue, [one for each in part for one in _contents(each)])
+    return Settle([one for each in part for one in _contents(each)])
 
 
-def _items(operation: Operation) -> Sequence[Any]:
+def _contents(operation: Operation) -> Sequence[Any]:
     """Return the messages of a send, or the completions of a settlement."""
     call = operation.call
     return call.drafts if isinstance(call, Send) else getattr(call, "completions", ())

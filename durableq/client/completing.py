@@ -29,7 +29,7 @@ class Completing:
         self, queue: str, deliveries: Iterable[Delivery], results: Mapping[str, Any] | None
     ) -> None:
         if not isinstance(deliveries, Iterable):
-            raise InvalidInput(f"complete_many takes received messages, got {shown(deliveries)}.")
+            raise InvalidInput(f"Give deliveries of queue {queue!r}, got {shown(deliveries)}.")
         if not isinstance(results, Mapping | None):
             raise InvalidInput(f"Results are a mapping by message id, got {shown(results)}.")
         some = [*itertools.islice(deliveries, MAX_SEND_BATCH + 1)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -27,6 +29,8 @@ T = TypeVar("T")
 
 #: Threads of this process for reads, and for operations of `once`. None waits for a computation.
 THREADS: Final = 4
+#: Threads of this process for transactions, in which user code runs for as long as it likes.
+WRITERS: Final = 32
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -47,24 +51,41 @@ def running_loop() -> asyncio.AbstractEventLoop:
 
 def in_thread(operation: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     """Run an operation that is not written in a group in a thread; the future is there at once."""
-    return running_loop().run_in_executor(_threads(os.getpid()), partial(operation, *arguments))
+    return running_loop().run_in_executor(_readers(), partial(operation, *arguments))
 
 
 def read(store: Store, look: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     """Look at a store in a thread, which a closing waits for; the future is there at once."""
+    return _noted(store, _readers(), look, *arguments)
+
+
+def write(store: Store, operation: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Run user code that writes to a store, as `read` does, in its caller's context."""
+    writers = _threads(os.getpid(), "transactions", WRITERS)
+    return _noted(store, writers, contextvars.copy_context().run, operation, *arguments)
+
+
+def _noted(
+    store: Store, threads: ThreadPoolExecutor, operation: Callable[..., T], *arguments: Any
+) -> asyncio.Future[T]:
     loop = running_loop()
-    looking = _threads(os.getpid()).submit(look, *arguments)
-    note(store, looking)
-    return asyncio.wrap_future(looking, loop=loop)
+    future = threads.submit(operation, *arguments)
+    note(store, future)
+    return asyncio.wrap_future(future, loop=loop)
 
 
-@functools.lru_cache(maxsize=1)
-def _threads(pid: int) -> ThreadPoolExecutor:
-    """Return the threads of this process: a forked child has none of its parent's.
+def _readers() -> ThreadPoolExecutor:
+    """Return the threads for reads.
 
     The loop's own are not used: they may all wait for a computation, in `dq.once`.
     """
-    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"durableq-coroutines-{pid}")
+    return _threads(os.getpid(), "coroutines", THREADS)
+
+
+@functools.lru_cache(maxsize=2)
+def _threads(pid: int, use: str, number: int) -> ThreadPoolExecutor:
+    """Return threads of this process: a forked child has none of its parent's."""
+    return ThreadPoolExecutor(number, thread_name_prefix=f"durableq-{use}-{pid}")
 
 
 async def opened(app: DurableQ) -> Store:
@@ -95,12 +116,15 @@ async def commit(store: Store, call: Call) -> Any:
 
 
 class _Pending:
-    """The sends of one event loop that wait for their commit: at most MAX_PENDING messages."""
+    """The sends of one event loop that wait for their commit: at most MAX_PENDING messages.
+
+    The last one that is let in may be a batch, which exceeds this.
+    """
 
     def __init__(self) -> None:
         self._messages = self._bytes = 0
         self._queued: deque[asyncio.Future[None]] = deque()
-        #: A send that was let in, and has not said yet how large it is.
+        #: Whether a send was let in, and is not made yet, so that its size is not known.
         self._is_entering = False
         #: Of the sends that wait for room in a queue one looks for it, by store and queue.
         self.turns: WeakValueDictionary[tuple[int, str], asyncio.Lock] = WeakValueDictionary()
@@ -108,19 +132,28 @@ class _Pending:
     async def send(self, store: Store, queue: str, make: Callable[[], list[Draft]]) -> list[str]:
         """Make the drafts of a send as soon as there is room for them, and store them."""
         await self._enter()
+        with ExitStack() as counted:
+            made = self._make(make, counted)
+            if tracing.active is None:
+                return await self._store(store, queue, counted, made)
+            storing = partial(self._store, store, queue, counted)
+            return await tracing.active.send_async(queue, made, storing)
+
+    def _make(self, make: Callable[[], list[Draft]], counted: ExitStack) -> list[Draft]:
+        """Make drafts, and count them before the next send is let in."""
+        made: list[Draft] = []
         try:
             made = make()
+            return made
         finally:
-            self._count(0, 0)
-        if tracing.active is None:
-            return await self.store(store, queue, made)
-        storing = partial(self.store, store, queue)
-        return await tracing.active.send_async(queue, made, storing)
+            size = sum(len(one.body) for one in made)
+            counted.callback(self._count, -len(made), -size)
+            self._entered(len(made), size)
 
-    async def store(self, store: Store, queue: str, made: list[Draft]) -> list[str]:
-        """Store drafts, which are counted as long as they wait; wait for room in a full queue."""
-        messages, size = len(made), sum(len(one.body) for one in made)
-        self._count(messages, size)
+    async def _store(
+        self, store: Store, queue: str, counted: ExitStack, made: list[Draft]
+    ) -> list[str]:
+        """Store drafts, which are counted until then; wait for room in a full queue."""
         try:
             ids: list[str] = await commit(store, Send(queue, made))
             return ids
@@ -129,7 +162,7 @@ class _Pending:
                 raise
             full = error
         finally:
-            self._count(-messages, -size)
+            counted.close()
         turn = self.turns.setdefault((id(store), queue), asyncio.Lock())
         return await _send_when_room(store, Send(queue, made), full, turn)
 
@@ -148,15 +181,18 @@ class _Pending:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():  # its turn had come
-                self._count(0, 0)
+                self._entered(0, 0)
             raise
 
+    def _entered(self, messages: int, size: int) -> None:
+        """Count the send that was let in, whose size is known now."""
+        self._is_entering = False
+        self._count(messages, size)
+
     def _count(self, messages: int, size: int) -> None:
-        """Count a send that has entered, or left, and let the next one in if there is room."""
+        """Add to the count, or subtract, and let the next send in if there is room."""
         self._messages += messages
         self._bytes += size
-        if messages >= 0:
-            self._is_entering = False
         while self._queued and not (self._is_full or self._is_entering):
             turn = self._queued.popleft()
             if not turn.done():

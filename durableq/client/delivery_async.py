@@ -102,9 +102,9 @@ class AsyncDelivery:
         """Call a function in a thread, inside the transaction that ends this message.
 
         `await message.atransaction(write)` is `with message.transaction() as tx: return write(tx)`
-        in a thread of the event loop. On SQLite the function has the file's write lock, so it
-        awaits nothing: compute first, then write. If the coroutine is cancelled, the thread goes
-        on, and commits.
+        in a thread of durableq's. On SQLite the function has the file's write lock, so it
+        awaits nothing: compute first, then write. If the coroutine is cancelled, a thread that
+        has begun goes on, and commits; closing the application waits for it.
 
         Args:
             write: gets the transaction, uses it in its own thread, and returns the answer.
@@ -113,13 +113,13 @@ class AsyncDelivery:
             InvalidInput: it is no function, or it is `async def`; nothing was written.
             StaleReceipt, InvalidResult, OutcomeUnknown: as for transaction.
         """
-        import asyncio
+        from durableq.client.coroutines import write as write_in_thread
 
         if not callable(write):
             raise InvalidInput(
                 f"atransaction takes a function of the transaction, got {shown(write)}."
             )
-        return await asyncio.to_thread(self._write, write)
+        return await write_in_thread(self._store, self._write, write)
 
     def _write(self, write: Callable[[Transaction], T]) -> T:
         with self.transaction() as tx:

@@ -35,8 +35,9 @@ class AsyncQueue:
         """Store a message and return its id: `await orders.asend(body)`. See Queue.send.
 
         When this returns, the message is durable. Sends that wait at the same time share a commit.
-        At most MAX_PENDING messages of an event loop wait for one, or MAX_PENDING_BYTES; further
-        sends wait before they encode their body, so leave a body unchanged until this returns.
+        At most MAX_PENDING messages of an event loop wait for one, or MAX_PENDING_BYTES, which the
+        last batch, or body, may exceed. Further sends wait before they encode their body, so leave
+        it unchanged until this returns.
 
         If the coroutine is cancelled, the message was not sent unless its commit had begun; then
         it is sent, unless that fails. With a key, sending again is safe.

@@ -7,9 +7,10 @@ from functools import partial
 
 from durableq.client.coroutines import commit, read, running_loop
 from durableq.client.gathering import Gathering
-from durableq.client.watching import PAUSE_SECONDS, watching
+from durableq.client.watching import watching
 from durableq.model.limits import MAX_STORE_RECEIVES
 from durableq.model.message import Received
+from durableq.runtime.wakeup import WRITES_SECONDS
 from durableq.store.core import Receive, Store
 
 #: The time until a receive should lease messages (0 is now, None not known), and whether messages
@@ -60,7 +61,7 @@ async def _receive_when_due(store: Store, call: Receive, look: _Look, seconds: f
                 received = await _receive(store, call)
                 if received.messages:
                     return received
-                pause = PAUSE_SECONDS  # another receiver was faster
+                pause = WRITES_SECONDS  # another receiver was faster
             else:
                 pause = seconds if due_ms is None else due_ms / 1000
             left = ends_at - loop.time()

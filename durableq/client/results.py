@@ -13,10 +13,9 @@ from durableq.model.info import Search
 from durableq.model.message import DeadLetter, IdempotencyRecord, Message, RecordStatus
 from durableq.model.queues import dead_letter_name
 from durableq.model.text import visible
+from durableq.runtime.wakeup import WRITES_SECONDS
 from durableq.store.core import Capability, Store
 
-#: Pause between two looks: the writes of a busy file are looked at together.
-PAUSE_SECONDS: Final = 0.01
 #: Time between two looks for a dead letter, which take longer than those for the record.
 DEAD_SECONDS: Final = 0.5
 _ERROR_CHARS: Final = 200
@@ -42,7 +41,7 @@ def result_of(store: Store, queue: str, key: str, seconds: float) -> Any:
             looked_at = time.monotonic()
             while record is None and letter is None and (left := deadline - time.monotonic()) > 0:
                 if watch.wait(min(left, DEAD_SECONDS)):
-                    time.sleep(min(PAUSE_SECONDS, left))
+                    time.sleep(min(WRITES_SECONDS, left))
                 is_due = time.monotonic() - looked_at >= DEAD_SECONDS
                 record, letter = _look(store, queue, key, dead=is_due)
                 looked_at = time.monotonic() if is_due else looked_at

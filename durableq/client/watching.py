@@ -12,11 +12,9 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from durableq.client.committing import note
-from durableq.runtime.wakeup import WakeupEvent
+from durableq.runtime.wakeup import WRITES_SECONDS, WakeupEvent
 from durableq.store.core import Store
 
-#: Pause after a write: those of a busy file are looked at together.
-PAUSE_SECONDS: Final = 0.01
 #: Longest wait of the thread for a write.
 LONGEST_SECONDS: Final = 3600.0
 
@@ -78,7 +76,7 @@ class _Watcher:
                 while not self._stopping.is_set:
                     if watch.wait(LONGEST_SECONDS, self._stopping):
                         self._ring()
-                        self._stopping.wait(PAUSE_SECONDS)
+                        self._stopping.wait(WRITES_SECONDS)
         except Exception as error:  # noqa: BLE001 - it is raised in the coroutines
             self._error = error
             self._ring()

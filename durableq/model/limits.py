@@ -22,7 +22,8 @@ MAX_ATTRIBUTES_BYTES: Final = 16 << 10
 #: Priorities are -100 to 100; a higher one is received first.
 MAX_PRIORITY: Final = 100
 MAX_SEND_BATCH: Final = 10_000
-#: Messages of the sends of coroutines that wait for their commit, in one event loop.
+#: Messages of the sends of coroutines that wait for their commit, in one event loop; a batch that
+#: begins below this may exceed it.
 MAX_PENDING: Final = 1_000
 #: Bytes of their bodies.
 MAX_PENDING_BYTES: Final = 16 << 20

@@ -18,6 +18,9 @@ from durableq.store.core import HasFileno, Store
 
 #: Exit code of a process whose file descriptors were closed or replaced by other code.
 CLOSED_DESCRIPTORS: Final = 71
+#: Pause after a write, of those who look after each: the writes of a busy file are looked at
+#: together.
+WRITES_SECONDS: Final = 0.01
 
 
 def wait_readable(seconds: float, *files: int | HasFileno) -> bool:

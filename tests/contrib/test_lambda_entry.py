@@ -267,6 +267,38 @@ def test_verbs_that_do_not_reach_sqs_are_refused(dq: DurableQ, verb: str) -> Non
     assert f"message.{verb}()" in refused[0]
 
 
+@pytest.mark.parametrize("verb", ["complete", "reject", "release", "extend", "fail"])
+def test_verbs_of_coroutines_are_refused_in_the_same_sentence(dq: DurableQ, verb: str) -> None:
+    refused: list[str] = []
+    of_verbs: dict[str, list[Any]] = {"reject": ["x"], "extend": [1], "fail": ["x"]}
+    given = of_verbs.get(verb, [])
+
+    @dq.handler("orders")
+    async def handle(message: Any) -> None:
+        with pytest.raises(Unsupported) as caught:
+            getattr(message, verb)(*given)
+        refused.append(str(caught.value))
+        with pytest.raises(Unsupported) as caught:
+            await getattr(message, f"a{verb}")(*given)
+        refused.append(str(caught.value))
+
+    assert failed(entry(dq, "orders")(event(record("1", "1")), None)) == []
+    assert refused[1] == refused[0].replace(f".{verb}()", f".a{verb}()")
+
+
+def test_a_transaction_of_a_coroutine_needs_a_key_too(dq: DurableQ) -> None:
+    says: list[str] = []
+
+    @dq.handler("orders")
+    async def handle(message: Delivery) -> None:
+        with pytest.raises(Unsupported) as caught:
+            await message.atransaction(lambda _tx: None)
+        says.append(str(caught.value))
+
+    assert failed(entry(dq, "orders")(event(record("1", "1")), None)) == []
+    assert "Give the entry a key" in says[0]
+
+
 class TestRefused:
     """Entries that could not keep their promise."""
 

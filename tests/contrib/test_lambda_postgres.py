@@ -138,6 +138,19 @@ class TestTransactions:
         assert (calls.number, self.entries(dq)) == (1, ["1"])
         assert [message.body for message in dq.queue("mail").receive(10)] == ["1"]
 
+    def test_a_function_of_a_coroutine_commits_with_the_record(self, dq: DurableQ) -> None:
+        @dq.handler("orders")
+        async def handle(message: Delivery) -> None:
+            await message.atransaction(
+                lambda tx: tx.execute("INSERT INTO ledger VALUES (:entry)", {"entry": message.id})
+            )
+            raise ValueError
+
+        function = entry(dq, "orders", key="messageId")
+        for _ in range(2):
+            assert failed(function(event(record("1", "1")), Context())) == []
+        assert self.entries(dq) == ["1"]
+
     def test_an_exception_inside_writes_nothing(self, dq: DurableQ) -> None:
         @dq.handler("orders")
         def handle(message: Delivery) -> None:

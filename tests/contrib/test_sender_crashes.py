@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from durableq import QueueFull
 from durableq.contrib.pytest import Point, crash_at, sent
 from durableq.contrib.pytest.crashes import SenderCrashed
 from tests.contrib.shop import Shop
@@ -31,6 +34,21 @@ def test_a_web_application_crashes_in_a_send(shop: Shop, path: str) -> None:
                 pytest.fail("The answer came behind the crash.")
             assert len(sent(shop.orders)) == there
         assert client.post(path).status_code == 200
+
+
+def test_a_send_of_a_coroutine_that_is_refused_does_not_crash_behind_itself(shop: Shop) -> None:
+    small = shop.dq.queue("small", max_backlog=1)
+
+    async def main() -> None:
+        await small.asend(1)
+        with crash_at("after send"):
+            with pytest.raises(QueueFull):
+                await small.asend(2)
+            await shop.orders.asend({"order": 7})
+            pytest.fail("The send went on behind its crash.")
+
+    asyncio.run(main())
+    assert len(sent(shop.orders)) == 1
 
 
 def test_a_producer_crashes_in_its_thread(shop: Shop) -> None:

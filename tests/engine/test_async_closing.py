@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from durableq import Conflict, DurableQ, Queue
+from durableq import Conflict, Delivery, DurableQ, Queue, Transaction
+from durableq.client import committing, coroutines
 from tests.engine import loops, plain
 from tests.support import scaled, wait_for
 
@@ -42,6 +43,65 @@ def test_closing_loses_no_send_that_was_accepted(db: plain.Place) -> None:
         loops.run(main(dq))
         if db != loops.MEMORY:  # there the messages live as long as the store
             assert loops.stored(dq.queue("orders")) == ["first", *range(500)]
+
+
+@loops.ON_ALL
+def test_closing_waits_for_a_transaction_whose_coroutine_was_cancelled(
+    dq: DurableQ, orders: Queue
+) -> None:
+    began, may_end = threading.Event(), threading.Event()
+
+    def write(tx: Transaction) -> None:
+        began.set()
+        may_end.wait(scaled(60))
+        tx.execute("CREATE TABLE ledger (amount INTEGER)")
+        tx.result = "paid"
+
+    async def main() -> Delivery:
+        orders.send(1, key="k")
+        (message,) = await orders.areceive()
+        writing = asyncio.create_task(message.atransaction(write))
+        await loops.until(began.is_set)
+        writing.cancel()
+        await asyncio.wait([writing])
+        assert writing.cancelled()
+        assert committing._others.get(dq.store), "closing does not know of it"
+        closing = asyncio.create_task(asyncio.to_thread(committing.finish, dq.store))
+        await loops.until(lambda: dq.store not in committing._others)
+        assert not closing.done()
+        may_end.set()
+        await closing
+        return message
+
+    assert loops.run(main()).settled, "before the store is closed"
+    assert orders.result("k") == "paid"
+
+
+def test_a_transaction_that_is_cancelled_before_it_has_a_thread_does_nothing(
+    dq: DurableQ, orders: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end = threading.Event(), threading.Event()
+    monkeypatch.setattr(coroutines, "WRITERS", 1)
+
+    def write(_tx: Transaction) -> None:
+        began.set()
+        may_end.wait(scaled(60))
+
+    async def main() -> list[bool]:
+        orders.send_many([1, 2])
+        messages = await orders.areceive(2)
+        tasks = [asyncio.create_task(one.atransaction(write)) for one in messages]
+        await loops.until(began.is_set)
+        tasks[1].cancel()
+        await asyncio.wait([tasks[1]])
+        await loops.turns()
+        may_end.set()
+        await dq.aclose()
+        await tasks[0]
+        return [one.settled for one in messages]
+
+    assert loops.run(main()) == [True, False]
+    assert orders.info().counters.completed == 1
 
 
 def test_the_end_of_the_interpreter_waits_for_a_send_that_was_taken(db: Path) -> None:

@@ -98,6 +98,8 @@ def test_a_batch_is_completed_in_one_commit_with_results(orders: Queue) -> None:
         await orders.acomplete_many([])
         with pytest.raises(InvalidInput):
             await orders.acomplete_many([1])  # type: ignore[list-item]
+        with pytest.raises(InvalidInput, match="Give deliveries of queue 'orders', got 1"):
+            await orders.acomplete_many(1)  # type: ignore[arg-type]
 
     loops.run(main())
     assert orders.result("k1") == {"paid": 1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,26 +206,32 @@ def test_a_cancelled_send_is_not_sent_unless_its_commit_had_begun(
 def test_sends_that_wait_are_encoded_up_to_a_bound(
     dq: DurableQ, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
-    """The others wait before their bodies are encoded, and come in their order."""
+    """At all times; the others wait before they are encoded, and come in their order."""
     bound = MAX_PENDING
     if by == "bytes":
         monkeypatch.setattr(coroutines, "MAX_PENDING_BYTES", 100 * 1_000)
         bound = 100
     made: list[Any] = []
+    waiting: list[int] = []
     draft = vars(queue_async)["draft"]
 
     def note(body: Any, **options: Any) -> Any:
         made.append(body)
+        waiting.append(len(made) - len(sent))
         return draft(body, **options)
 
     monkeypatch.setattr(queue_async, "draft", note)
     bodies = [f"{number:0998}" for number in range(5 * bound)]
+    sent: list[str] = []
+
+    async def send_one(body: str) -> None:
+        sent.append(await orders.asend(body))
 
     async def main() -> None:
         with loops.writing(dq, db) as end:
-            sends = [asyncio.create_task(orders.asend(body)) for body in bodies]
+            sends = [asyncio.create_task(send_one(body)) for body in bodies]
             await loops.turns(100)
-            assert bound <= len(made) <= bound + 1
+            assert len(made) == bound
             for send in sends[bound + 10 : bound + 20]:  # they do not wait any more
                 send.cancel()
             end()
@@ -234,6 +240,31 @@ def test_sends_that_wait_are_encoded_up_to_a_bound(
     loops.run(main())
     del bodies[bound + 10 : bound + 20]
     assert loops.stored(orders) == bodies == made
+    assert max(waiting) == bound
+
+
+def test_a_batch_may_exceed_the_bound_and_an_empty_one_lets_nothing_else_in(
+    dq: DurableQ, orders: Queue, db: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coroutines, "MAX_PENDING", 3)
+    made: list[int] = []
+
+    def bodies(*numbers: int) -> Iterator[int]:
+        for number in numbers:
+            made.append(number)
+            yield number
+
+    async def main() -> None:
+        with loops.writing(dq, db) as end:
+            batches = [bodies(0, 1), bodies(), bodies(*range(2, 12)), bodies(), bodies(12)]
+            sends = [asyncio.create_task(orders.asend_many(one)) for one in batches]
+            await loops.turns(100)
+            assert made == [*range(12)]
+            end()
+            await asyncio.gather(*sends)
+
+    loops.run(main())
+    assert loops.stored(orders) == [*range(13)]
 
 
 def test_a_send_that_is_refused_as_it_enters_lets_the_next_one_in(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from durableq.client import committing
+from durableq.client import committing, coroutines
 from durableq.model.errors import InvalidInput
 
 
@@ -42,6 +42,12 @@ def close_without_the_sends() -> None:
     cls.close = drop
 
 
+def close_during_a_transaction() -> None:
+    """Closing does not wait for the thread of a transaction whose coroutine was cancelled."""
+    module: Any = coroutines
+    module.note = lambda _store, _future: None
+
+
 def inherit_the_operations_of_the_parent() -> None:
     """A forked child waits for a thread that it does not have."""
     module: Any = committing
@@ -72,6 +78,7 @@ BUGS = (
     share_an_error_with_the_neighbours,
     send_after_a_cancellation,
     close_without_the_sends,
+    close_during_a_transaction,
     inherit_the_operations_of_the_parent,
 )
 _SENDS = "tests/engine/test_async_sends.py::"
@@ -98,6 +105,10 @@ SEEN_BY = [
     (
         "close_without_the_sends",
         _CLOSING + "test_closing_loses_no_send_that_was_accepted[sqlite]",
+    ),
+    (
+        "close_during_a_transaction",
+        _CLOSING + "test_closing_waits_for_a_transaction_whose_coroutine_was_cancelled[sqlite]",
     ),
     (
         "inherit_the_operations_of_the_parent",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, NoReturn
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar
 
 from durableq.client.delivery import Delivery
 from durableq.client.transaction import Transaction
@@ -15,6 +16,8 @@ from durableq.model.text import visible
 from durableq.model.units import Seconds
 from durableq.runtime.logs import facts
 
+T = TypeVar("T")
+
 log = logging.getLogger("durableq.awslambda")
 
 _NO_TRANSACTION: Final = (
@@ -23,6 +26,10 @@ _NO_TRANSACTION: Final = (
     "entry(dq, {queue!r}, key='messageId'), on an application whose store is PostgreSQL, or use "
     "Powertools (durableq.contrib.powertools)."
 )
+_RETURN: Final = "Return from the handler, with the result"
+_RAISE: Final = "Raise an exception"
+_REJECT: Final = "Raise durableq.Reject"
+_EXTEND: Final = "Set the queue's visibility timeout to six times the function's"
 
 
 class SQSDelivery(Delivery):
@@ -53,29 +60,63 @@ class SQSDelivery(Delivery):
             Unsupported: the entry has no keys.
             StaleReceipt: at the end: another invocation took the key over; nothing was written.
         """
+        return _KeyTransaction(self, self._key())
+
+    async def atransaction(self, write: Callable[[Transaction], T]) -> T:
+        """Call a function in a thread, inside the transaction that `transaction` opens.
+
+        Raises:
+            Unsupported, StaleReceipt: as for transaction.
+        """
+        self._store = self._key().store  # it is not closed before the thread has ended
+        return await super().atransaction(write)
+
+    def _key(self) -> HeldKey:
         if self.held is None:
             raise Unsupported(_NO_TRANSACTION.format(queue=self.queue))
-        return _KeyTransaction(self, self.held)
+        return self.held
 
     def complete(self, result: Any = None) -> None:
         """Refuse: return from the handler."""
-        self._refuse("complete", "Return from the handler, with the result")
+        self._refuse("complete", _RETURN)
 
     def fail(self, error: BaseException | str, *, retry_in: Seconds | None = None) -> Outcome:
         """Refuse: raise an exception in the handler."""
-        self._refuse("fail", "Raise an exception")
+        self._refuse("fail", _RAISE)
 
     def reject(self, reason: str) -> Outcome:
         """Refuse: raise Reject in the handler."""
-        self._refuse("reject", "Raise durableq.Reject")
+        self._refuse("reject", _REJECT)
 
     def release(self) -> None:
         """Refuse: SQS has no such operation for an invocation."""
-        self._refuse("release", "Raise an exception")
+        self._refuse("release", _RAISE)
 
     def extend(self, seconds: Seconds) -> None:
         """Refuse: the visibility timeout is the queue's."""
-        self._refuse("extend", "Set the queue's visibility timeout to six times the function's")
+        self._refuse("extend", _EXTEND)
+
+    async def acomplete(self, result: Any = None) -> None:
+        """Refuse, as complete."""
+        self._refuse("acomplete", _RETURN)
+
+    async def afail(
+        self, error: BaseException | str, *, retry_in: Seconds | None = None
+    ) -> Outcome:
+        """Refuse, as fail."""
+        self._refuse("afail", _RAISE)
+
+    async def areject(self, reason: str) -> Outcome:
+        """Refuse, as reject."""
+        self._refuse("areject", _REJECT)
+
+    async def arelease(self) -> None:
+        """Refuse, as release."""
+        self._refuse("arelease", _RAISE)
+
+    async def aextend(self, seconds: Seconds) -> None:
+        """Refuse, as extend."""
+        self._refuse("aextend", _EXTEND)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Log how far the handler is: no table of ours has the message.

@@ -122,16 +122,17 @@ class RecordingStore:
     def together(self, calls: Sequence[Call]) -> list[Answer]:
         """Run several operations; see Queueing.together."""
         crashes.check_alive()
-        sends = any(isinstance(call, Send) for call in calls)  # of coroutines
-        if sends:
+        if any(isinstance(call, Send) for call in calls):  # of coroutines
             crashes.reach("before send")
         answers = self.inner.together(calls)
+        has_sent = False
         for call, answer in zip(calls, answers, strict=True):
             if isinstance(answer, Received):
                 self._see(answer)
             elif isinstance(call, Send) and isinstance(answer, list):
                 self._log.add(call.queue, cast(list[str], answer), call.drafts)
-        if sends:
+                has_sent = True
+        if has_sent:  # not if all were refused
             crashes.reach("after send")
         return answers
 
