@@ -74,6 +74,9 @@ class TransactionSession(orm.Session):
     def write_pending(self) -> None:
         """Write what is not written yet, at the end of the transaction.
 
+        Savepoints that are still open are kept, as Session.commit() does: closing the Session would
+        undo them.
+
         Raises:
             Conflict: an earlier flush has failed, and user code went on.
         """
@@ -82,6 +85,8 @@ class TransactionSession(orm.Session):
                 "A flush of tx.session has failed, which undid the whole transaction, so the "
                 "message is not settled. Put what may fail into `with session.begin_nested():`."
             )
+        while savepoint := self.get_nested_transaction():
+            savepoint.commit()
         self.flush()
 
     def detach(self) -> None:

@@ -123,6 +123,33 @@ def test_a_savepoint_lets_a_flush_fail(dq: DurableQ, orders: Queue) -> None:
     assert orders.info().counters.completed == 1
 
 
+def test_savepoints_that_are_left_open_are_kept(dq: DurableQ, orders: Queue) -> None:
+    message = take(orders)
+    with message.transaction() as tx:
+        tx.session.begin_nested()
+        tx.session.add(Payment(number=7))
+        tx.session.begin_nested()
+        tx.session.add(Payment(number=8))
+        tx.execute("INSERT INTO payment VALUES (9, 5)")
+        tx.send("receipts", {"order": 7})
+    assert payments(dq) == [(7, 0), (8, 0), (9, 5)]
+    assert dq.queue("receipts").info().counts.ready == 1
+    assert message.settled
+
+
+def test_a_flush_that_fails_in_an_open_savepoint_undoes_everything(
+    dq: DurableQ, orders: Queue
+) -> None:
+    message = take(orders)
+    with pytest.raises(sa.exc.IntegrityError), message.transaction() as tx:
+        tx.execute("INSERT INTO payment VALUES (7, 1)")
+        tx.session.begin_nested()
+        tx.session.add(Payment(number=7))
+    assert payments(dq) == []
+    assert not message.settled
+    message.complete()
+
+
 ENDS: dict[str, Callable[[orm.Session], object]] = {
     "commit": lambda session: session.commit(),
     "rollback": lambda session: session.rollback(),

@@ -44,6 +44,14 @@ def commit_without_the_pending_objects() -> None:
     cls.write_pending = lambda self: None
 
 
+def undo_the_savepoints_that_are_left_open() -> None:
+    """The message is settled without their rows."""
+    from durableq.engines.orm import TransactionSession
+
+    cls: Any = TransactionSession
+    cls.get_nested_transaction = lambda self: None
+
+
 def undo_only_the_flush_that_failed() -> None:
     """The rest is committed without the objects that SQLAlchemy has forgotten."""
     from durableq.engines.orm import TransactionSession
@@ -70,6 +78,7 @@ BUGS = (
     send_beside_the_transaction_of_a_session,
     flush_a_session_before_a_send,
     commit_without_the_pending_objects,
+    undo_the_savepoints_that_are_left_open,
     undo_only_the_flush_that_failed,
     keep_the_session_open_behind_its_transaction,
 )
@@ -85,6 +94,10 @@ SEEN_BY = [
     (
         "commit_without_the_pending_objects",
         _TRANSACTIONS + "test_a_flush_that_fails_at_the_end_undoes_everything[sqlite]",
+    ),
+    (
+        "undo_the_savepoints_that_are_left_open",
+        _TRANSACTIONS + "test_savepoints_that_are_left_open_are_kept[sqlite]",
     ),
     (
         "undo_only_the_flush_that_failed",
