@@ -127,6 +127,52 @@ def test_a_send_that_cannot_join_is_refused(site: Site) -> None:
     assert facts["numbers"] == [1]
 
 
+def test_with_autocommit_off_a_send_joins_and_a_message_is_refused(site: Site) -> None:
+    facts = site.script("""
+from durableq import Conflict
+
+numbers()  # a connection is there
+transaction.set_autocommit(False)
+orders.send(1)
+transaction.rollback()
+orders.send(2)
+Order.objects.create(number=2)
+transaction.commit()
+transaction.set_autocommit(True)
+[message] = orders.receive()
+transaction.set_autocommit(False)
+try:
+    with message.transaction():
+        Order.objects.create(number=3)
+except Conflict as error:
+    refused = str(error)
+transaction.rollback()
+transaction.set_autocommit(True)
+message.complete()
+say(refused=refused, body=message.body, numbers=numbers(), sent=sent())
+""")
+    assert "with autocommit off Django leaves the commit to you" in facts.pop("refused")
+    assert facts == {"body": 2, "numbers": [2], "sent": []}
+
+
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
+def test_other_calls_in_a_transaction_of_django_are_to_come_before_or_after_it(site: Site) -> None:
+    facts = site.script("""
+from durableq import Conflict
+
+said = []
+for call in (orders.receive, lambda: orders.cancel("1"), lambda: dq.once("k", int, ttl=10)):
+    with transaction.atomic():
+        try:
+            call()
+        except Conflict as error:
+            said.append(str(error))
+say(said=said)
+""")
+    assert len(facts["said"]) == 3
+    assert all("make other calls before or after it" in one for one in facts["said"])
+
+
 def test_handlers_of_each_module_work_in_transactions_of_django(site: Site) -> None:
     site.script("""
 from shop.handlers import refunds

@@ -117,6 +117,8 @@ WRONG = [
     ("'NAME': ''", "names no file"),
     ("'OPTIONS': {'factory': 1}", "has 'factory'. This backend has init_command, synchronous"),
     ("'OPTIONS': {'transaction_mode': 'EXCLUSIVE'}", "is IMMEDIATE or left out"),
+    ("'OPTIONS': {'synchronous': 'off'}", "is 'full' or 'normal', got 'off'"),
+    ("'OPTIONS': {'synchronous': None}", "is 'full' or 'normal', got None"),
 ]
 
 

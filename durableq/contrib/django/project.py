@@ -165,6 +165,12 @@ class AtomicBlock:
         self._is_open = False
 
     def __enter__(self) -> Transaction:
+        connection: Any = connections[self._alias]
+        if not connection.in_atomic_block and not connection.get_autocommit():
+            raise Conflict(
+                "message.transaction() commits with the message, and with autocommit off Django "
+                "leaves the commit to you. Switch it on before: transaction.set_autocommit(True)."
+            )
         self._atomic = transaction.atomic(using=self._alias, durable=True)
         try:
             self._atomic.__enter__()
@@ -228,9 +234,14 @@ def _is_inside(alias: str) -> bool:
 
 
 def _driver_connection(alias: str) -> Any:
-    """Return the driver's connection of a transaction that is open."""
+    """Return the driver's connection of a transaction that is open, or begins with a send.
+
+    With autocommit off the first write begins it: psycopg does so, and here Django's own hook.
+    """
     connection: Any = connections[alias]
     connection.validate_no_broken_transaction()
+    if connection.vendor == "sqlite" and not connection.connection.in_transaction:
+        connection._start_transaction_under_autocommit()
     return connection.connection
 
 

@@ -15,9 +15,10 @@ from durableq.engines.sqlite.database import Database
 from durableq.engines.sqlite.driver import driver
 from durableq.engines.sqlite.location import Location
 from durableq.engines.sqlite.schema import use_wal
+from durableq.engines.sqlite.url import SYNCHRONOUS
 from durableq.model.errors import DurableQError
 
-__all__ = ["ApplicationConnection", "driver"]
+__all__ = ["SYNCHRONOUS", "ApplicationConnection", "driver"]
 
 T = TypeVar("T")
 

@@ -217,8 +217,8 @@ class OpenFile:
             elif other.thread is this and other.is_inside:
                 raise Conflict(
                     f"This thread has an open write transaction on {self.path}: inside it pass "
-                    "connection=… to send, or use tx.send and tx.execute; otherwise end it "
-                    "first. Nothing was stored."
+                    "connection=… to send, or use the tx of message.transaction(); make other "
+                    "calls before or after it. Nothing was stored."
                 )
 
     def _all_connections(self) -> list[Connection]:

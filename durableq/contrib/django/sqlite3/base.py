@@ -43,7 +43,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         """Return the file and the options, of the settings.
 
         Raises:
-            ImproperlyConfigured: no file is named, or an option is none that this backend has.
+            ImproperlyConfigured: no file is named, or an option is none that this backend has,
+                or has a wrong value.
         """
         where = f"settings.DATABASES[{self.alias!r}]"
         name, options = self.settings_dict["NAME"], dict(self.settings_dict["OPTIONS"])
@@ -62,11 +63,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
                 f"{where}['OPTIONS']['transaction_mode'] is IMMEDIATE or left out: another one "
                 "fails when it begins to write behind another process."
             )
+        synchronous = str(options.get("synchronous", "full")).lower()
+        if synchronous not in application_connection.SYNCHRONOUS:
+            raise ImproperlyConfigured(
+                f"{where}['OPTIONS']['synchronous'] is 'full' or 'normal', got "
+                f"{shown(options['synchronous'])}."
+            )
         self.init_commands = options.get("init_command", "").split(";")
         return {
             "path": Path(name).absolute(),
             "busy_timeout_ms": max(1, to_ms(options.get("timeout", _TIMEOUT), "timeout")),
-            "synchronous": options.get("synchronous", "full"),
+            "synchronous": synchronous,
             "detect_types": _driver.PARSE_DECLTYPES | _driver.PARSE_COLNAMES,
         }
 
