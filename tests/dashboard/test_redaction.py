@@ -294,6 +294,7 @@ NOT_FOR_PAGES = {
     *("register", "beat", "unregister", "reclaim", "answer_for", "follow", "attach_result"),
     *("prune", "maintain", "compare_and_set", "execute", "prepare_transactions", "transaction"),
     *("once_get_or_lease", "once_store", "once_extend", "once_fail", "report_progress"),
+    "settle_joining",
     *("declare_schedules", "next_slots_in_ms", "fire_schedule", "remove_schedule", "has_room"),
 }
 TEXTS = (

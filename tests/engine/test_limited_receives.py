@@ -16,7 +16,7 @@ from durableq import DurableQ, Queue
 from durableq.engines import open_store
 from durableq.engines.sqlite.driver import driver
 from durableq.model.errors import DatabaseUnusable
-from durableq.model.message import draft
+from durableq.model.message import Completion, draft
 from durableq.testing import FakeClock
 from tests.engine import plain
 from tests.engine.budget import spent
@@ -63,6 +63,22 @@ def test_a_lowered_limit_holds_at_the_next_receive(dq: DurableQ, orders: Queue, 
         other.store.declare_queue("orders", {"max_in_flight": 3})
     assert len(orders.receive(2)) == 1
     assert orders.receive(2) == []
+
+
+def test_a_low_limit_that_has_a_counter_loses_it_when_it_is_declared_again(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    """It was declared by an earlier version."""
+    orders.send_many(range(9))
+    dq.store.declare_queue("orders", {"max_in_flight": 3})
+    with plain.connection(db) as raw:
+        raw.execute("UPDATE durableq_queue SET limits = 2 WHERE name = 'orders'")
+        raw.execute("UPDATE durableq_counters SET in_flight = 1")
+        raw.commit()
+    assert len(orders.receive(9)) == 2
+    dq.store.declare_queue("orders", {"max_in_flight": 3})
+    assert len(orders.receive(9)) == 1
+    assert orders.receive(9) == []
 
 
 def test_a_breaker_that_is_switched_on_holds_at_the_next_receive(
@@ -142,6 +158,15 @@ def test_a_receive_that_is_undone_has_paid_for_nothing(
     assert arrival_ns(db) == paid_ns
     assert len(store.receive("orders", 1).messages) == 1
     assert arrival_ns(db) > paid_ns
+
+
+def test_prepaid_tokens_outlive_a_transaction_of_user_code(store: Any, db: Path) -> None:
+    paid_ns = arrival_ns(db)
+    [message] = store.receive("orders", 1).messages
+    with store.transaction([message.receipt]) as tx:
+        tx.settle([Completion(message.receipt)], [])
+    assert len(store.receive("orders", 1).messages) == 1
+    assert arrival_ns(db) == paid_ns
 
 
 def test_a_changed_rate_holds_though_tokens_are_paid_for(

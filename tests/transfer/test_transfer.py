@@ -61,6 +61,24 @@ def test_everything_is_moved(places: Places) -> None:
         assert is_healthy(operations.audit(new))
 
 
+def test_a_limit_in_flight_holds_in_the_target(places: Places) -> None:
+    """SQLite counts the leases where few may be in flight; PostgreSQL keeps a counter."""
+    with opened(places.source) as store:
+        store.declare_queue(ORDERS, {"max_in_flight": 2})
+        for number in range(9):
+            send(store, number)
+    transfer(*places)
+    with opened(places.target) as store:
+        first = [message.receipt for message in receive(store, 5) if message.receipt]
+        assert len(first) == 2
+        store.declare_queue(ORDERS, {"visibility_timeout_ms": 61_000})
+        assert receive(store, 5) == []
+        complete(store, *first)
+        assert len(receive(store, 5)) == 2
+        assert store.queue(ORDERS).limits.in_flight == 2
+        assert is_healthy(operations.audit(store))
+
+
 def test_later_ids_are_higher(places: Places) -> None:
     with opened(places.source) as store:
         store.declare_queue(ORDERS, {})

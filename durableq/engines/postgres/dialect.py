@@ -40,7 +40,7 @@ def dialect(schema: str) -> Dialect:
         if name.isupper() and isinstance(value, str | RowStatement)
     }
     texts: Any = SimpleNamespace(**named)
-    return Dialect(texts, _list_of, counts_leases=False)
+    return Dialect(texts, _list_of, has_one_writer=False)
 
 
 def _in_schema(statement: str | RowStatement, schema: str) -> str | RowStatement:

@@ -45,10 +45,10 @@ class Dialect(NamedTuple):
     Args:
         statements: the generated texts.
         list_of: turns a list of numbers or texts into the value of a parameter of `in_list`.
-        counts_leases: whether a receive may count the leases of others, because no other write
-            transaction is open meanwhile.
+        has_one_writer: whether one write transaction is open at a time, so that a receive may count
+            the leases of others, and its connection goes on with what it knows.
     """
 
     statements: Statements
     list_of: Callable[[list[int] | list[str]], Any]
-    counts_leases: bool
+    has_one_writer: bool

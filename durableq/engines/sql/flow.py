@@ -17,7 +17,7 @@ from durableq.engines.sql.columns import (
     PACE_COLUMNS,
     PREPAID_COLUMNS,
 )
-from durableq.engines.sql.transactions import Transaction, WriteTransaction
+from durableq.engines.sql.transactions import StoredQueue, Transaction, WriteTransaction
 from durableq.model.flow.capacity import (
     Allowance,
     FlowState,
@@ -52,7 +52,7 @@ Grant = tuple[Allowance, FlowState | Prepaid, breaker.Probing | None]
 def stored_limits(tx: Transaction, settings: QueueSettings) -> int:
     """Return the bits of a queue's limits, as its row has them."""
     limits = settings.limits
-    if tx.counts_leases and 0 < settings.max_in_flight <= FEW_IN_FLIGHT:
+    if tx.has_one_writer and 0 < settings.max_in_flight <= FEW_IN_FLIGHT:
         limits = limits & ~Limits.IN_FLIGHT | Limits.FEW_IN_FLIGHT
     return int(limits)
 
@@ -149,7 +149,7 @@ def charge(
     if not limits & _PAID:
         return
     begun = tx.counts.pop((queue_id, tx.sql.IN_FLIGHT), 0) if tx.counts else 0
-    if limits & RECEIVE_LIMITS == _RATE and name in tx.limited:
+    if limits & RECEIVE_LIMITS == _RATE and name in tx.limited and tx.has_one_writer:
         of, now_ms = (queue_id, state.rate, state.burst), tx.lease_now_ms
         tat_ns = tx.limited[name].pay(of, number, state.tat_ns, now_ms, state.pace(now_ms))
         tx.execute(tx.sql.CHARGE_RATE, (tat_ns, begun, queue_id))
@@ -206,10 +206,11 @@ def count_again(tx: WriteTransaction, queue_id: int) -> None:
 
 
 def settings_changed(
-    tx: WriteTransaction, queue_id: int, before: QueueSettings, after: QueueSettings
+    tx: WriteTransaction, row: StoredQueue, before: QueueSettings, after: QueueSettings
 ) -> None:
-    """Bring the state of a queue's limits in line with new settings."""
-    if stored_limits(tx, after) & _IN_FLIGHT and before.max_in_flight != after.max_in_flight:
+    """Bring the state of a queue's limits in line with new settings; `row` is of before."""
+    queue_id = row.id
+    if stored_limits(tx, after) & ~row.limits & _IN_FLIGHT:
         count_again(tx, queue_id)
     if (before.rate, before.burst) != (after.rate, after.burst):
         state = state_of(tx, queue_id, int(after.limits))

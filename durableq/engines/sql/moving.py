@@ -12,7 +12,7 @@ from durableq.engines.sql import hosts, marks, orphans, redrive, releasing, stea
 from durableq.engines.sql.columns import LEASE_EPOCH_MS
 from durableq.engines.sql.fleet import workers
 from durableq.engines.sql.metadata import own_value, set_own_value
-from durableq.engines.sql.queues import all_queues
+from durableq.engines.sql.queues import all_queues, limit_anew
 from durableq.engines.sql.schema import REVISIONS, VERSION_TABLE
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction
 from durableq.model.errors import Conflict, DatabaseMoved, DatabaseUnusable
@@ -179,6 +179,7 @@ class SQLEnd(Operations, End):
         _, note = self.look()
         revision = note.revision if note else ""
         with self._changing(Mark.FILLING.value, revision) as tx:
+            limit_anew(tx)
             set_own_value(tx, NOTE, None)
 
     def empty(self, note: Note) -> None:

@@ -11,6 +11,7 @@ from durableq.engines.sql.columns import FLOW_STATE
 from durableq.engines.sql.queries import settings_of
 from durableq.engines.sql.transactions import (
     Operations,
+    StoredQueue,
     Transaction,
     WriteTransaction,
 )
@@ -93,14 +94,29 @@ def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> N
     settings = before.changed(changes)
     if row.dead_letter_queue_id is None:
         check_dead_letter_settings(name, settings)
-    if settings != before:
-        values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-        limits = flow.stored_limits(tx, settings)
-        tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
-        flow.settings_changed(tx, row.id, before, settings)
-        if limits & ~before.limits & Limits.BACKLOG_BYTES:
-            backlog.count_bytes(tx, row.id)
-        regrouping.change(tx, row, before, settings)
+    if settings != before or flow.stored_limits(tx, settings) != row.limits:
+        _change(tx, row, before, settings)
+
+
+def _change(
+    tx: WriteTransaction, row: StoredQueue, before: QueueSettings, settings: QueueSettings
+) -> None:
+    values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
+    limits = flow.stored_limits(tx, settings)
+    tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
+    flow.settings_changed(tx, row, before, settings)
+    if limits & ~before.limits & Limits.BACKLOG_BYTES:
+        backlog.count_bytes(tx, row.id)
+    regrouping.change(tx, row, before, settings)
+
+
+def limit_anew(tx: WriteTransaction) -> None:
+    """Keep the limits of queues that have come from another engine in the way of this one."""
+    for columns in tx.run(tx.sql.QUEUES).fetchall():
+        row = StoredQueue(*columns)
+        settings = settings_of(tx, row.name)
+        if flow.stored_limits(tx, settings) != row.limits:
+            _change(tx, row, settings, settings)
 
 
 def _create(

@@ -69,8 +69,8 @@ class Transaction:
     """
 
     __slots__ = (
-        "counts_leases",
         "execute",
+        "has_one_writer",
         "lease_now_ms",
         "list_of",
         "now_ms",
@@ -87,7 +87,7 @@ class Transaction:
         self.sql = dialect.statements
         #: Makes the value of a parameter of `in_list` from a list.
         self.list_of = dialect.list_of
-        self.counts_leases = dialect.counts_leases
+        self.has_one_writer = dialect.has_one_writer
         self.set_time(moment)
 
     def set_time(self, moment: Moment) -> None:

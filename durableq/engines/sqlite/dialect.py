@@ -18,7 +18,7 @@ def list_of(values: list[int] | list[str]) -> str:
     return str(values)
 
 
-DIALECT: Final = Dialect(statements, list_of, counts_leases=True)
+DIALECT: Final = Dialect(statements, list_of, has_one_writer=True)
 
 
 def transaction(raw: Any) -> Transaction:

@@ -152,7 +152,9 @@ class Session(WriteTransaction):
     def abandon(self) -> None:
         """End the transaction that Ctrl-C, at the first line of the session's exit, left open."""
         if self.pid == os.getpid():
-            self.roll_back()
+            with suppress(driver.Error):  # as of a closed connection
+                if self.raw.in_transaction:
+                    self.roll_back()
             self._database.lock.ticket.release(self)
 
     def roll_back(self) -> None:
