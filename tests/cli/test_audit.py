@@ -11,7 +11,8 @@ from tests.engine import plain
 AUDITED = [
     *("counters", "moved", "messages_without_queue", "queues_without_pair"),
     *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
-    *("records_without_queue", "history_without_queue", "dead_letters_misgrouped"),
+    *("records_without_queue", "schedules_without_queue", "history_without_queue"),
+    "dead_letters_misgrouped",
     *("queues_with_other_bytes", "groups_with_other_counts"),
     *("groups_stranded", "messages_out_of_turn"),
 ]

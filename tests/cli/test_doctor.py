@@ -28,7 +28,7 @@ NAMES = [
     *("sqlite", "file_system", "links", "permissions", "disk", "file", "journal"),
     *("tables", "boot"),
     *("wall_clock", "free_pages", "integrity", "synchronous", "lease_clock"),
-    *("wal", "oldest_reader", "write_lock", "workers", "handlers"),
+    *("wal", "oldest_reader", "write_lock", "workers", "handlers", "schedules"),
 ]
 
 
