@@ -65,11 +65,13 @@ def test_closing_waits_for_a_transaction_whose_coroutine_was_cancelled(
         writing.cancel()
         await asyncio.wait([writing])
         assert writing.cancelled()
-        assert committing._others.get(dq.store), "closing does not know of it"
-        closing = asyncio.create_task(asyncio.to_thread(committing.finish, dq.store))
-        await loops.until(lambda: dq.store not in committing._others)
-        assert not closing.done()
-        may_end.set()
+        try:
+            assert committing._others.get(dq.store), "closing does not know of it"
+            closing = asyncio.create_task(asyncio.to_thread(committing.finish, dq.store))
+            await loops.until(lambda: dq.store not in committing._others)
+            assert not closing.done()
+        finally:
+            may_end.set()
         await closing
         return message
 
