@@ -151,7 +151,7 @@ def words(text: str) -> list[str]:
     """
     text = re.sub(r"\d{4}-\d\d-\d\dT[\d:.+]+", "TIME", text)
     text = re.sub(r"\b[0-9a-f]{12,}\b", "ID", text)
-    text = re.sub(r'"/[^"]*/', '"PATH/', text)
+    text = re.sub(r'"/[^"]*"', '"PATH"', text)  # a long one is cut anywhere, also in its name
     text = re.sub(r"[\d.,]*\d", "0", text)
     text = re.sub(r"\b0 (ms|s|min|h|d)\b", "0", text)
     return [word for word in text.split() if set(word) - set("^. -0")]

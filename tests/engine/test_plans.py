@@ -35,6 +35,12 @@ OF_QUEUE = [
 #: Its table has one row.
 REVISION = ("SCALAR SUBQUERY 1", "SCAN durableq_version")
 
+#: Of a limit that is compared with the leases.
+FEW_LEASES = {
+    "CO-ROUTINE leases",
+    "SCAN leases",
+    f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
+}
 PLANS: dict[str, tuple[str, set[str]]] = {
     "QUEUE": (
         sql.QUEUE,
@@ -171,11 +177,12 @@ PLANS: dict[str, tuple[str, set[str]]] = {
     ),
     "FLOW": (
         sql.FLOW,
-        {f"SEARCH durableq_queue {ROWID}", f"SEARCH durableq_counters {ROWID}"},
+        {f"SEARCH durableq_queue {ROWID}", f"SEARCH durableq_counters {ROWID}", *FEW_LEASES},
     ),
     "FLOW_OF_BREAKER": (
         sql.FLOW_OF_BREAKER,
         {
+            *FEW_LEASES,
             f"SEARCH durableq_queue {ROWID}",
             f"SEARCH durableq_counters {ROWID}",
             f"SEARCH durableq_flow {ROWID}",

@@ -34,6 +34,7 @@ NAMES = [
     ),
     *("write_lock", "durability", "settings", "connections", "sessions", "transactions"),
     *("oldest_xmin", "replication", "server_clock", "workers", "handlers"),
+    "schedules",
 ]
 
 
