@@ -115,7 +115,7 @@ def test_a_run_kills_its_own_postgresql_and_holds_every_promise(tmp_path: Path) 
     [
         # Both are planted in the functions of the hot verbs too.
         ("forget_the_record", 16, 0, 1, "4 effects once: "),
-        ("remove_the_fence", 40, 10, 3, "(6|18) .* stale receipt"),
+        ("remove_the_fence", 80, 20, 4, "(6|18) .* stale receipt"),
         ("see_a_place_for_each", 8, 0, 1, "15 in flight: "),
         ("let_all_of_a_group_be_active", 8, 0, 1, "16 groups in order: Step 0:0 was received"),
     ],
