@@ -268,6 +268,7 @@ def test_on_a_terminal_progress_stays_on_its_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(output, "_announced", [])  # an earlier test may have left a line
     tell = output.live()
     for text in ("begin", "sent 1", "sent 2", "end"):
         tell(text)
