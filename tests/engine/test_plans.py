@@ -35,12 +35,8 @@ OF_QUEUE = [
 #: Its table has one row.
 REVISION = ("SCALAR SUBQUERY 1", "SCAN durableq_version")
 
-#: Of a limit that is compared with the leases.
-FEW_LEASES = {
-    "CO-ROUTINE leases",
-    "SCAN leases",
-    f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)",
-}
+_LEASES = f"SEARCH {MESSAGE} USING COVERING INDEX durableq_message_leased (queue_id=?)"
+FEW_LEASES = {"CO-ROUTINE leases", "SCAN leases", _LEASES}  # compared with a limit
 PLANS: dict[str, tuple[str, set[str]]] = {
     "QUEUE": (
         sql.QUEUE,
