@@ -108,14 +108,14 @@ def split_effect_and_acknowledgement() -> None:
 
 def synchronous_normal() -> None:
     cls: Any = database.Database
-    connect = cls._connect
+    connect = cls.connect
 
-    def weakened(self: Any) -> Any:
-        raw = connect(self)
+    def weakened(self: Any, *options: Any) -> Any:
+        raw = connect(self, *options)
         raw.execute("PRAGMA synchronous = NORMAL")
         return raw
 
-    cls._connect = weakened
+    cls.connect = weakened
 
 
 def count_nothing() -> None:

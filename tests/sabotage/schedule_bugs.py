@@ -135,10 +135,6 @@ SEEN_BY = [
         _CONTRACT + "test_a_clock_that_goes_back_sends_no_slot_again",
     ),
     (
-        "forget_the_decided_slots_at_a_jump",
-        _RULES + "test_through_jumps_of_the_clock_no_slot_is_sent_twice",
-    ),
-    (
         "catch_all_slots_up_whatever_the_policy",
         _RULES + "test_the_slots_sent_are_those_of_the_model",
     ),
