@@ -348,6 +348,7 @@ class Recovery:
         outage: Outage,
         once: bool,
     ) -> RecoveryContext:
+        systemd = self._systemd  # not self, which keeps contexts: its event would stay open
         return RecoveryContext(
             self._app.store,
             self.policies,
@@ -358,7 +359,7 @@ class Recovery:
             self._name,
             on_decision,
             outage,
-            lambda: self._systemd.beat(f"{leases.decided} decided"),
+            lambda: systemd.beat(f"{leases.decided} decided"),
             once,
         )
 
