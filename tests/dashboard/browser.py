@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.support import wait_for
 
 PROGRAMS = ("chromium", "chromedriver")
+#: More than a page has elements before its content.
+MOST_TABS = 30
 
 
 class Browser:
@@ -58,6 +61,15 @@ class Browser:
         find = "[...document.querySelectorAll('main :is(button, a, summary)')]"
         script = f"const it = {find}.find(e => e.innerText === {words!r}); it?.click(); return !!it"
         assert self.run(script), f"there is no {words!r} in: {self.text()}"
+
+    def tab_to(self, words: str) -> WebElement:
+        """Press the Tab key until the element with these words has the focus; return it."""
+        for _ in range(MOST_TABS):
+            self.driver.switch_to.active_element.send_keys(Keys.TAB)
+            reached = self.driver.switch_to.active_element
+            if reached.text == words:
+                return reached
+        raise AssertionError(f"no Tab reaches {words!r} in: {self.text()}")
 
     def shows(self, words: str) -> None:
         """Wait until the page shows these words."""

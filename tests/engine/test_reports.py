@@ -156,6 +156,7 @@ def test_an_error_of_the_store_is_no_error_of_the_handler(
     message.progress(0.4)
     wait_for(lambda: "not stored: no such thing" in caplog.text)
     message.complete()
+    assert message.settled
 
 
 @pytest.mark.parametrize("end", ["complete", "release", "lost"])

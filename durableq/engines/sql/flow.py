@@ -64,6 +64,13 @@ def receive_text(tx: WriteTransaction, queue: str, limit: int) -> str:
     return tx.sql.RECEIVE_PREPAID if is_prepaid else tx.sql.RECEIVE_LIMITED
 
 
+def prepaid_on(tx: WriteTransaction, queue: tuple[str, int, int]) -> Prepaid | None:
+    """Return what this connection has paid for ahead on a queue; None: it pays for each receive."""
+    name, _, limits = queue
+    has_rate_alone = limits & RECEIVE_LIMITS == _RATE
+    return tx.limited.get(name) if has_rate_alone and tx.has_one_writer else None
+
+
 def state_of(tx: Transaction, queue_id: int, limits: int) -> FlowState:
     """Return the limits of a queue and their state.
 
@@ -102,7 +109,7 @@ def grant(
             read here.
     """
     name, queue_id, limits = queue
-    ahead = tx.limited.get(name) if limits & RECEIVE_LIMITS == _RATE else None
+    ahead = prepaid_on(tx, queue)
     paid_for = len(found) == len(PREPAID_COLUMNS) and (queue_id, *found)
     if ahead is not None and paid_for and ahead.left(paid_for, tx.lease_now_ms):
         return Allowance(asked), ahead, None
@@ -142,16 +149,16 @@ def charge(
         state: as `grant` returned it.
         messages: the leased messages.
     """
-    (name, queue_id, limits), number = queue, len(messages)
+    (_, queue_id, limits), number = queue, len(messages)
     if isinstance(state, Prepaid):
         state.take(number)
         return
     if not limits & _PAID:
         return
     begun = tx.counts.pop((queue_id, tx.sql.IN_FLIGHT), 0) if tx.counts else 0
-    if limits & RECEIVE_LIMITS == _RATE and name in tx.limited and tx.has_one_writer:
+    if ahead := prepaid_on(tx, queue):
         of, now_ms = (queue_id, state.rate, state.burst), tx.lease_now_ms
-        tat_ns = tx.limited[name].pay(of, number, state.tat_ns, now_ms, state.pace(now_ms))
+        tat_ns = ahead.pay(of, number, state.tat_ns, now_ms, state.pace(now_ms))
         tx.execute(tx.sql.CHARGE_RATE, (tat_ns, begun, queue_id))
     elif not limits & _RETRY_SHARE:
         tat_ns, *_ = charged(state, number, 0, tx.lease_now_ms)
