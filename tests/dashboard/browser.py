@@ -28,12 +28,16 @@ class Browser:
         self.driver = driver
 
     def open(self, url: str, *, width: int = 1280, scheme: str = "light") -> None:
-        """Open a page, and drop what the console said before."""
+        """Open a page."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         self.driver.get(url)
+
+    def leave(self) -> None:
+        """Leave the page: a live one looks for its server again and again, also when that ends."""
+        self.driver.get("about:blank")
 
     def says(self) -> list[str]:
         """Return what the console has said since it was last asked."""

@@ -44,6 +44,7 @@ def place(browser: Browser, tmp_path: Path) -> Iterator[Place]:
         with serving(path, "--backup-dir", str(folder)) as (url, _):
             browser.says()
             yield Place(browser, url.rstrip("/"), dq, folder)
+            browser.leave()
 
 
 def test_each_of_these_pages_is_whole_at_every_size(place: Place) -> None:
