@@ -141,7 +141,8 @@ def test_a_report_that_meets_a_busy_store_is_stored_later(
     monkeypatch.setattr(store, "report_progress", refuse_twice)
     (message,) = take(orders)
     message.progress(0.4)
-    wait_for(lambda: seen(orders, message) == (0.4, ""))
+    wait_for(lambda: len(calls) >= 3, what="the third attempt")
+    wait_for(lambda: seen(orders, message) == (0.4, ""), what="the report")
     assert len(calls) == 3
 
 
