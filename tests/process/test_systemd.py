@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -47,17 +48,22 @@ Supervisor(options, 1, DurableQ(sys.argv[1]).store, on_event=hang, systemd=syste
 """
 
 
+@pytest.fixture
+def address() -> Iterator[str]:
+    # An address has 107 bytes at most (unix(7)); the folder of a test may have more.
+    with TemporaryDirectory(prefix="durableq-") as folder:
+        yield f"{folder}/notify"
+
+
 @pytest.fixture(params=["file", "abstract"])
-def listener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeSystemd]:
-    address = str(tmp_path / "notify")
-    address = address if request.param == "file" else f"@durableq{address}"
-    with FakeSystemd(address) as listener:
+def listener(request: pytest.FixtureRequest, address: str) -> Iterator[FakeSystemd]:
+    with FakeSystemd(address if request.param == "file" else f"@{address}") as listener:
         yield listener
 
 
 @pytest.fixture
-def watching(tmp_path: Path) -> Iterator[FakeSystemd]:
-    with FakeSystemd(str(tmp_path / "notify"), watchdog_seconds=1) as listener:
+def watching(address: str) -> Iterator[FakeSystemd]:
+    with FakeSystemd(address, watchdog_seconds=1) as listener:
         yield listener
 
 
@@ -210,8 +216,7 @@ def test_the_dashboard_tells_its_start_its_work_and_its_stop(
 # ---- the protocol
 
 
-def test_states_that_systemd_does_not_take_are_told_later_in_order(tmp_path: Path) -> None:
-    address = str(tmp_path / "notify")
+def test_states_that_systemd_does_not_take_are_told_later_in_order(address: str) -> None:
     systemd = Systemd({"NOTIFY_SOCKET": address})
     systemd.ready()
     systemd.beat("at work")
@@ -225,8 +230,8 @@ def test_states_that_systemd_does_not_take_are_told_later_in_order(tmp_path: Pat
     systemd.close()
 
 
-def test_the_watchdog_of_another_process_gets_no_beats(tmp_path: Path) -> None:
-    with FakeSystemd(str(tmp_path / "notify"), watchdog_seconds=60) as listener:
+def test_the_watchdog_of_another_process_gets_no_beats(address: str) -> None:
+    with FakeSystemd(address, watchdog_seconds=60) as listener:
         for pid, beats in (("1", 0), ("", 1)):
             systemd = Systemd(listener.environment | {"WATCHDOG_PID": pid})
             systemd.beat()
@@ -235,8 +240,8 @@ def test_the_watchdog_of_another_process_gets_no_beats(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("usec", ["soon", "0", "-1", "9" * 400, "9" * 5000])
-def test_a_time_of_the_watchdog_that_is_none_gets_no_beats(tmp_path: Path, usec: str) -> None:
-    with FakeSystemd(str(tmp_path / "notify")) as listener:
+def test_a_time_of_the_watchdog_that_is_none_gets_no_beats(address: str, usec: str) -> None:
+    with FakeSystemd(address) as listener:
         systemd = Systemd(listener.environment | {"WATCHDOG_USEC": usec})
         systemd.beat("at work")
         assert listener.told == ["STATUS=at work"]
