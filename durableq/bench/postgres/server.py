@@ -75,9 +75,10 @@ class Schemas:
     def make(self, name: str) -> str:
         """Create a schema, and return the URL of it."""
         schema = f"{self._prefix}_{name}"
+        # Noted first: a signal may end this process between the commit and its answer.
+        self._made.append(schema)
         with closing(connect(Location.parse(self._url))) as connection:
             connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
-        self._made.append(schema)
         return with_options(self._url, schema=schema)
 
     def __enter__(self) -> Self:
@@ -91,7 +92,7 @@ class Schemas:
     ) -> None:
         with closing(connect(Location.parse(self._url))) as connection:
             for schema in self._made:
-                connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
+                connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
 
 
 class Meter:
