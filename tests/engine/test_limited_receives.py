@@ -14,6 +14,7 @@ import pytest
 
 from durableq import DurableQ, Queue
 from durableq.engines import open_store
+from durableq.engines.sql.columns import FEW_IN_FLIGHT
 from durableq.engines.sqlite.driver import driver
 from durableq.model.errors import DatabaseUnusable
 from durableq.model.message import Completion, draft
@@ -25,6 +26,7 @@ from tests.support import new_file
 MANY = 1_000_000
 RATE = {"rate": MANY, "burst": MANY}
 PLACES = {"max_in_flight": MANY}
+FEW_PLACES = {"max_in_flight": FEW_IN_FLIGHT}
 
 
 def statements(dq: DurableQ, orders: Queue) -> list[str]:
@@ -55,6 +57,12 @@ def test_a_rate_and_a_limit_in_flight_cost_at_most_one_statement(
     assert len(statements(dq, orders)) == without
 
 
+def test_few_places_in_flight_cost_no_statement(dq: DurableQ, orders: Queue) -> None:
+    without = len(statements(dq, orders))
+    dq.store.declare_queue("orders", FEW_PLACES)
+    assert len(statements(dq, orders)) == without
+
+
 def test_a_lowered_limit_holds_at_the_next_receive(dq: DurableQ, orders: Queue, db: Path) -> None:
     dq.store.declare_queue("orders", {"max_in_flight": 5})
     orders.send_many(range(9))
@@ -81,16 +89,29 @@ def test_a_low_limit_that_has_a_counter_loses_it_when_it_is_declared_again(
     assert orders.receive(9) == []
 
 
+@pytest.mark.parametrize("limits", [RATE, FEW_PLACES], ids=["rate", "max_in_flight"])
 def test_a_breaker_that_is_switched_on_holds_at_the_next_receive(
-    dq: DurableQ, orders: Queue, db: Path
+    dq: DurableQ, orders: Queue, db: Path, limits: Mapping[str, float]
 ) -> None:
-    dq.store.declare_queue("orders", RATE)
+    dq.store.declare_queue("orders", limits)
     orders.send_many(range(9))
     assert len(orders.receive()) == 1
     with DurableQ(db) as other:
         store: Any = other.store
         store.declare_queue("orders", {"breaker": 1})
         store.set_breaker("orders", is_open=True)
+    assert orders.receive() == []
+
+
+def test_a_rate_that_is_switched_on_holds_at_the_next_receive(
+    dq: DurableQ, orders: Queue, db: Path
+) -> None:
+    dq.store.declare_queue("orders", FEW_PLACES)
+    orders.send_many(range(9))
+    assert len(orders.receive()) == 1
+    with DurableQ(db) as other:
+        other.store.declare_queue("orders", {"rate": 0.01, "burst": 1})
+    assert len(orders.receive(9)) == 1
     assert orders.receive() == []
 
 

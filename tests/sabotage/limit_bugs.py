@@ -20,6 +20,7 @@ def charge_no_token() -> None:
 def see_a_place_for_each() -> None:
     state: Any = FlowState
     state.places = lambda self, now_ms: self.in_flight + 1_000
+    rewrite("RECEIVE_FEW", "durableq_queue.max_in_flight -", "1000 +")
 
 
 def let_all_of_a_group_be_active() -> None:

@@ -120,7 +120,7 @@ def receive(
         if nothing is not None:
             return nothing
     if flags & _LIMITED:
-        (limit, retries, _), before, probing = flow.grant(tx, terms[:3], limit, state)
+        limit, retries, before, probing = flow.grant(tx, terms[:3], limit, state)
         if not limit:
             return Received([], [], 0, more, None if more else ready_in_ms(tx, [queue]))
     elif state:

@@ -81,6 +81,7 @@ class Statements(Protocol):
     # flow
     RECEIVE_LIMITED: str
     RECEIVE_PREPAID: str
+    RECEIVE_FEW: str
     FLOW: str
     FLOW_OF_BREAKER: str
     HOLD_BACK: str

@@ -150,9 +150,10 @@ class WriteTransaction(Transaction):
         self.known: dict[Any, Any] = {}
         #: The queues that had no limits but a rate and `max_in_flight` at their last receive, of
         #: earlier transactions too, by name, with what this connection has paid for ahead: the next
-        #: receive reads their state together with the queue, unless that is enough for it. Empty
-        #: after a transaction that failed, which may have paid.
-        self.limited: dict[str, Prepaid] = {}
+        #: receive reads their state together with the queue, unless that is enough for it. None: it
+        #: had a `max_in_flight` alone, one that is compared with the leases. Empty after a
+        #: transaction that failed, which may have paid.
+        self.limited: dict[str, Prepaid | None] = {}
         #: The revision of the tables, if the operation has read it together with a queue. The
         #: transaction compares it before COMMIT; if it is None, it reads it first.
         self.revision: str | None = None

@@ -786,6 +786,25 @@ durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queu
 durableq_queue.burst
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
+# RECEIVE_FEW: queue, now_ms, lease_now
+RECEIVE_FEW = """\
+SELECT (SELECT durableq_version.version_num
+FROM durableq_version) AS anon_1, durableq_queue.limits * 2 + CASE WHEN (durableq_queue.paused
+!= 0 OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms <= ?2)) OR (EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms <= ?3))) THEN 1 ELSE 0 END AS anon_2, durableq_queue.id,
+durableq_queue.visibility_timeout_ms, durableq_queue.retention_ms, durableq_queue.max_in_flight
+- (SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1
+ LIMIT (101+0)) AS leases) AS anon_3
+FROM durableq_queue
+WHERE durableq_queue.name = ?1"""
 # FLOW: of_queue
 FLOW = """\
 SELECT durableq_queue.rate, durableq_queue.burst, durableq_queue.max_in_flight,

@@ -26,10 +26,11 @@ _NS_PER_MS: Final = 1_000_000
 class Prepaid:
     """The tokens that one connection has paid for ahead, on one queue. None to begin with."""
 
-    __slots__ = ("_from_ms", "_left", "_of", "_since_ms", "_taken", "_until_ms")
+    __slots__ = ("_from_ms", "_left", "_since_ms", "_taken", "_until_ms", "of")
 
     def __init__(self) -> None:
-        self._of: tuple[int, float, int] | None = None
+        #: The queue's id, its rate and its burst, as they were paid for.
+        self.of: tuple[int, float, int] | None = None
         self._left = 0
         self._from_ms = self._until_ms = 0
         #: The tokens taken since the last payment, which tell the pace.
@@ -47,7 +48,7 @@ class Prepaid:
             of: the id of the queue, its rate and its burst, as they are now.
             now_ms: the lease clock.
         """
-        if of != self._of or not self._from_ms <= now_ms <= self._until_ms:
+        if of != self.of or not self._from_ms <= now_ms <= self._until_ms:
             return 0
         return self._left
 
@@ -81,7 +82,7 @@ class Prepaid:
         self.take(prepaid)
         due = number - prepaid
         hold_ms, ahead = (0, 0) if left > prepaid else self._ahead(due, tat_ns, now_ms, pace)
-        self._of, self._left = of, left - prepaid + ahead
+        self.of, self._left = of, left - prepaid + ahead
         if ahead:
             self._from_ms, self._until_ms = now_ms, now_ms + hold_ms
         self._taken, self._since_ms = due, now_ms

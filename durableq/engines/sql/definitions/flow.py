@@ -10,7 +10,7 @@ from durableq.engines.sql.columns import FLOW_COLUMNS, PACE_COLUMNS, PREPAID_COL
 from durableq.engines.sql.definitions import messages
 from durableq.engines.sql.definitions.elements import Statement, has_state, in_list, parameter
 from durableq.engines.sql.definitions.messages import ready, zero
-from durableq.engines.sql.definitions.queues import flow_column
+from durableq.engines.sql.definitions.queues import few_in_flight, flow_column
 from durableq.engines.sql.definitions.tables import (
     counters,
     flow,
@@ -41,6 +41,10 @@ RECEIVE_LIMITED = Statement(
 # RECEIVE_FROM for a queue with a rate whose tokens are paid for, if it is still the same.
 RECEIVE_PREPAID = Statement(
     _receive_from.add_columns(*map(flow_column, PREPAID_COLUMNS)), order=messages.RECEIVE_FROM.order
+)
+# RECEIVE_FROM for a queue whose only limit is a few messages in flight, with its free places.
+RECEIVE_FEW = Statement(
+    _receive_from.add_columns(_q.max_in_flight - few_in_flight), order=messages.RECEIVE_FROM.order
 )
 FLOW = Statement(_limited, order=("of_queue",))
 FLOW_OF_BREAKER = Statement(

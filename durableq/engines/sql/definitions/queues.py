@@ -126,7 +126,7 @@ _few_leases = (
     .correlate(queue)
     .subquery("leases")
 )
-_few_in_flight = select(func.count()).select_from(_few_leases).scalar_subquery()
+few_in_flight = select(func.count()).select_from(_few_leases).scalar_subquery()
 
 
 def flow_column(name: str) -> Any:
@@ -135,7 +135,7 @@ def flow_column(name: str) -> Any:
         is_closed = (_q.breaker != zero) & (flow.c.breaker_phase == zero)
         return case((is_closed, flow.c.breaker_since_ms), else_=zero)
     if name == "in_flight":
-        return case((_are_few, _few_in_flight), else_=counters.c.in_flight)
+        return case((_are_few, few_in_flight), else_=counters.c.in_flight)
     return next(table.c[name] for table in (queue, counters) if name in table.c)
 
 
