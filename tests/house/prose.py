@@ -27,6 +27,7 @@ PLAIN_PROSE = {
     "durableq/model",
     "durableq/recovery",
     "durableq/runtime",
+    "durableq/serve",
     "durableq/supervisor",
     "durableq/testing",
     "durableq/worker",

@@ -1,6 +1,6 @@
 """The rules of the house, one function each: a tree's root in, its violations out.
 
-Everything that a change of plan may touch stands in the tables at the top.
+Everything that a change of plan may touch stands in the tables at the top, and in layers.py.
 """
 
 import ast
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.house.groups import fixtures_that_start_processes_have_a_group
+from tests.house.layers import LAYERS, MAY_IMPORT
 from tests.house.opening import MAY_OPEN, called, engines_open_no_file
 from tests.house.prose import (
     docstrings_begin_with_a_verb_or_a_noun,
@@ -20,42 +21,6 @@ from tests.house.sentences import log_lines_give_no_advice
 from tests.house.tree import Definition, Function, Module, modules, tracked
 
 Rule = Callable[[Path], Iterator[str]]
-
-# The layer of each package of durableq/, the longest name first, and the layers it may import.
-LAYERS = {
-    "model": "model",
-    "store": "store",
-    "runtime": "runtime",
-    "engines": "engines",
-    "client": "services",
-    "worker": "services",
-    "supervisor": "services",
-    "recovery": "services",
-    "admin": "services",
-    "metrics": "services",
-    "contrib.django.management": "interfaces",
-    "contrib.pytest": "interfaces",
-    "contrib": "services",
-    "testing.chaos": "interfaces",
-    "testing": "testing",
-    "bench": "interfaces",
-    "cli": "interfaces",
-    "dashboard": "interfaces",
-    "demo": "interfaces",
-    "__main__": "interfaces",
-    "__init__": "api",
-}
-MAY_IMPORT = {
-    "model": {"model"},
-    "store": {"model", "store"},
-    "runtime": {"model", "store", "runtime"},
-    "engines": {"model", "store", "runtime"},
-    "services": {"model", "store", "runtime", "services"},
-    "testing": {"model", "store", "runtime", "testing"},
-    # The testing kit has the fakes of the contract's tests.
-    "interfaces": {"model", "store", "runtime", "services", "interfaces", "api", "testing"},
-    "api": {"model", "store", "runtime", "services"},
-}
 
 # An engine imports the shared SQL code, never another engine; each may import the ORM Session.
 ENGINE_MAY_IMPORT = {name: {name, "sql"} for name in ("sqlite", "postgres", "sql")}

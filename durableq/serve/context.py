@@ -1,0 +1,97 @@
+"""The circumstances of a request, for the action that answers it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from durableq.client.app import DurableQ
+from durableq.store.core import Store
+
+T = TypeVar("T")
+
+DEFAULT_ACCOUNT: Final = "000000000000"
+DEFAULT_REGION: Final = "us-east-1"
+
+
+class Stopping:
+    """The end of the server: whether it has begun, and waits that it ends. Of one event loop."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waits: set[asyncio.Timeout] = set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the server is stopping: a wait for messages is answered at once."""
+        return self._is_set
+
+    def set(self) -> None:
+        """End all waits."""
+        self._is_set = True
+        for wait in self._waits:
+            wait.reschedule(asyncio.get_running_loop().time())
+
+    async def unless_set(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """Return the result of a coroutine that waits; None if the server stops before its end.
+
+        It runs in the task of its caller, and is cancelled there: calls of
+        `durableq.client.coroutines` release the messages that they have leased.
+
+        Args:
+            waiting: such as a receive with a time to wait. It raises no TimeoutError.
+        """
+        ends_at = asyncio.get_running_loop().time() if self._is_set else None
+        try:
+            async with asyncio.timeout_at(ends_at) as wait:
+                self._waits.add(wait)
+                try:
+                    return await waiting
+                finally:
+                    self._waits.discard(wait)
+        except TimeoutError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The circumstances of a request.
+
+    The coroutine of an action is cancelled when its client hangs up. Messages that it has leased
+    are released then, which the calls of `durableq.client.coroutines` do by themselves.
+
+    Args:
+        app: the open application.
+        account: the 12 digits of the account: of the path, the access key, or the default one.
+        region: of the signature, or the default one.
+        base_url: the server as its client calls it, such as http://localhost:4566, without a slash
+            at the end.
+        request_id: of this request.
+        is_strict: whether the rules of 60 seconds hold, after a purge and the deletion of a queue.
+        stopping: set when the server stops.
+        undo: calls that take back the effect of the action; the action adds them, and they are
+            made if the client is gone before its answer is sent. A receive adds the release of its
+            messages.
+    """
+
+    app: DurableQ
+    account: str = DEFAULT_ACCOUNT
+    region: str = DEFAULT_REGION
+    base_url: str = "http://localhost:4566"
+    request_id: str = ""
+    is_strict: bool = False
+    stopping: Stopping = field(default_factory=Stopping)
+    undo: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        """The engine, which is open."""
+        return self.app.store
+
+
+#: An action: it takes and returns a dictionary in the shape of the JSON protocol, binary values as
+#: bytes, and raises ServiceError.
+Action = Callable[[Context, dict[str, Any]], Awaitable[dict[str, Any]]]
+Operations = Mapping[str, Action]
