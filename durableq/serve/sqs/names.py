@@ -1,0 +1,127 @@
+"""Names of queues: in the store, as ARNs, and as URLs."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from durableq.serve.context import DEFAULT_ACCOUNT, DEFAULT_REGION, Context
+from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
+from durableq.serve.sqs.reading import Parameters, invalid, required_text
+
+FIFO_SUFFIX: Final = ".fifo"
+_NEW_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_ACCOUNT: Final = re.compile("[0-9]{12}", re.ASCII)
+_REGION: Final = re.compile("[a-z0-9-]{1,40}", re.ASCII)
+#: The names of queues that there may be: Python's have periods too.
+_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+_PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
+
+
+class QueueName(NamedTuple):
+    """A queue as a client of SQS names it."""
+
+    name: str
+    account: str = DEFAULT_ACCOUNT
+    region: str = DEFAULT_REGION
+
+    @property
+    def key(self) -> str:
+        """The name of the queue in the store."""
+        if (self.account, self.region) == (DEFAULT_ACCOUNT, DEFAULT_REGION):
+            return self.name
+        return f"{self.name}@{self.account}/{self.region}"
+
+    @property
+    def arn(self) -> str:
+        """The Amazon Resource Name."""
+        partition = next(
+            (name for prefix, name in _PARTITIONS.items() if self.region.startswith(prefix)), "aws"
+        )
+        return f"arn:{partition}:sqs:{self.region}:{self.account}:{self.name}"
+
+    @property
+    def is_fifo(self) -> bool:
+        """Whether its name is that of a FIFO queue."""
+        return self.name.endswith(FIFO_SUFFIX)
+
+    def url(self, base_url: str) -> str:
+        """Return the URL of the queue, without its region, which is in each signature."""
+        return f"{base_url}/{self.account}/{self.name}"
+
+
+def from_key(key: str) -> QueueName:
+    """Return the name of a queue of the store."""
+    name, found, rest = key.partition("@")
+    account, _, region = rest.partition("/")
+    return QueueName(name, account, region) if found else QueueName(name)
+
+
+def from_arn(arn: str) -> QueueName | None:
+    """Return the queue of an ARN; None if it is none of a queue."""
+    parts = arn.split(":")
+    if len(parts) != 6 or parts[0] != "arn" or not parts[1].startswith("aws") or parts[2] != "sqs":
+        return None
+    return _possible(parts[5], parts[4], parts[3])
+
+
+def new_name(name: str, context: Context, *, is_fifo: bool) -> QueueName:
+    """Return the name of a queue that is created.
+
+    Raises:
+        ServiceError: it is not possible.
+    """
+    if is_fifo and not name.endswith(FIFO_SUFFIX):
+        raise invalid(
+            "The name of a FIFO queue can only include alphanumeric characters, hyphens, or "
+            "underscores, must end with .fifo suffix and be 1 to 80 in length"
+        )
+    plain = name.removesuffix(FIFO_SUFFIX) + "_fifo" if is_fifo else name
+    if not _NEW_NAME.fullmatch(plain):
+        raise invalid(
+            "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
+        )
+    return QueueName(name, context.account, context.region)
+
+
+def of_url(context: Context, parameters: Parameters) -> QueueName:
+    """Return the queue that a request names by its URL, or by its name alone.
+
+    The region is that of the URL if it has one, and otherwise that of the signature.
+
+    Raises:
+        ServiceError: it is no URL of a queue.
+    """
+    try:
+        url = urlsplit(required_text(parameters, "QueueUrl"))
+    except ValueError:
+        raise ServiceError(QUEUE_DOES_NOT_EXIST) from None
+    parts = [part for part in url.path.split("/") if part]
+    region = _region_of_host(url.hostname or "") or context.region
+    match parts:
+        case ["queue", region, account, name]:
+            found = _possible(name, account, region)
+        case [account, name]:
+            found = _possible(name, account, region)
+        case [name] if not url.netloc:
+            found = _possible(name, context.account, context.region)
+        case _:
+            found = None
+    if found is None:
+        raise ServiceError(QUEUE_DOES_NOT_EXIST)
+    return found
+
+
+def _region_of_host(host: str) -> str | None:
+    """Return the region in the name of a host, as in sqs.eu-west-1.example.org."""
+    match host.split("."):
+        case ["sqs", region, _, *_] | [region, "queue", _, *_]:
+            return region if _REGION.fullmatch(region) else None
+    return None
+
+
+def _possible(name: str, account: str, region: str) -> QueueName | None:
+    if _NAME.fullmatch(name) and _ACCOUNT.fullmatch(account) and _REGION.fullmatch(region):
+        return QueueName(name, account, region)
+    return None
