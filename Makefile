@@ -39,7 +39,7 @@ sbom: $(READY) ## write the bill of materials of a release, in CycloneDX: dist/d
 	@rm -rf build/sbom && mkdir -p build/sbom dist
 	@for name in installed generator; do $(BIN)/python -m venv build/sbom/$$name || exit; done
 	@$(PINNED) build/sbom/generator/bin/pip install -qq --no-input cyclonedx-bom
-	@$(PINNED) build/sbom/installed/bin/pip install -qq --no-input '.[dashboard,django,metrics,otel,postgres,powertools]'
+	@$(PINNED) build/sbom/installed/bin/pip install -qq --no-input '.[dashboard,django,metrics,otel,postgres,powertools,serve]'
 	@build/sbom/installed/bin/python -m pip uninstall -qq --yes pip setuptools 2>/dev/null
 	@build/sbom/generator/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	  --output-format JSON --output-file $(SBOM) build/sbom/installed/bin/python

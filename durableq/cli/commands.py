@@ -52,6 +52,7 @@ ENTRIES: Final = {
     "recover": Entry(
         "Run", "recover", "Decide about dead letters by policies or rules, until stopped."
     ),
+    "serve": Entry("Run", "serve", "Serve the queues to clients of Amazon SQS, over HTTP."),
     "status": Entry("Inspect", "status", "Show queues, rates, workers, recovery and storage."),
     "peek": Entry("Inspect", "inspect", "List messages of a queue without receiving them."),
     "show": Entry("Inspect", "inspect", "Show a message: body, state and history."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import sys
 from contextlib import closing
@@ -13,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from durableq.cli import output
 from durableq.cli.help import option
 from durableq.cli.options import Session, check_there
+from durableq.cli.reach import check_reach
 from durableq.client.app import DurableQ
 from durableq.client.reader import Reader
 from durableq.runtime.logs import LogFormat, configure
 from durableq.runtime.systemd import Systemd
+from durableq.runtime.tokens import read_tokens
 
 if TYPE_CHECKING:
     from durableq.dashboard import Access
@@ -45,17 +46,12 @@ class Reach:
             Misuse: two options exclude each other, or other machines would be let in.
             InvalidInput: the tokens cannot be read, or a name is none.
         """
-        if self.token_file is not None and self.trust_header is not None:
-            raise output.Misuse("--token-file and --trust-header both say who is let in: give one.")
-        if not (_is_loopback(self.host) or self.token_file or self.trust_header):
-            raise output.Misuse(
-                f"At {self.host} other machines reach the dashboard, and could purge queues. Give "
-                "--token-file FILE or --trust-header NAME, or leave --host out."
-            )
+        reached = "the dashboard, and could purge queues"
+        check_reach(self.host, self.token_file, self.trust_header, reached)
         from durableq.dashboard import Access
-        from durableq.dashboard.access import read_tokens
+        from durableq.dashboard.access import UNNAMED
 
-        tokens = {} if self.token_file is None else read_tokens(self.token_file)
+        tokens = {} if self.token_file is None else read_tokens(self.token_file, UNNAMED)
         names = {self.host, socket.gethostname(), *(self.allow_host or ())}
         return Access(names, tokens, self.trust_header)
 
@@ -92,6 +88,7 @@ def dashboard(
         raise output.Misuse("--read-only makes no backups: drop it, or --backup-dir.")
     from durableq.dashboard import dashboard as made
     from durableq.dashboard import server
+    from durableq.runtime.http_server import listen, url_of
 
     configure(LogFormat.TEXT, "dashboard", sys.stderr)
     policies = session.application()[1].policies if session.app is not None else {}
@@ -101,15 +98,8 @@ def dashboard(
         check_there(app.url)
         site = made(app, access=access, read_only=read_only, **given)
         _ = app.store  # refused here, not in the browser
-        with closing(systemd), server.listen(reach.host, reach.port) as listening:
-            url = server.url_of(listening)
+        with closing(systemd), listen(reach.host, reach.port, "The dashboard") as listening:
+            url = url_of(listening)
             session.show({"url": url, "database": session.address}, url)
             output.say(f"The dashboard of {session.address}. Ctrl-C ends it.")
             server.serve(site, listening, systemd)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -9,23 +9,21 @@ import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from durableq.model.errors import InvalidInput
 from durableq.model.text import visible
+from durableq.runtime.tokens import check_header, check_tokens, name_of
 
 #: The actor of an action by a person who is not known by name.
 UNNAMED: Final = "dashboard"
-MIN_TOKEN_CHARS: Final = 16
 #: The longest name of a person in the history.
 MAX_ACTOR_CHARS: Final = 80
 #: A login lasts so long.
 LOGIN_SECONDS: Final = 12 * 3600
 _LOCAL: Final = frozenset({"localhost"})
 _HOST: Final = re.compile(r"[\w.-]+")
-_HEADER: Final = re.compile(r"[A-Za-z0-9-]+")
 
 
 @dataclass(frozen=True)
@@ -47,18 +45,12 @@ class Access:
     header: str | None = None
 
     def __post_init__(self) -> None:
-        if any(len(token) < MIN_TOKEN_CHARS for token in self.tokens):
-            raise InvalidInput(
-                f"A token of the dashboard has at least {MIN_TOKEN_CHARS} characters. Make one: "
-                "python -c 'import secrets; print(secrets.token_urlsafe())'."
-            )
+        check_tokens(self.tokens)
         for host in self.hosts or ():
             if not (_is_address(host) or _HOST.fullmatch(host)):
                 raise InvalidInput(f"{visible(host, 60)!r} is no name of a host, without a port.")
-        if self.header is not None and not _HEADER.fullmatch(self.header):
-            raise InvalidInput(
-                f"{visible(self.header, 60)!r} is no name of an HTTP header: use A-Z a-z 0-9 -."
-            )
+        if self.header is not None:
+            check_header(self.header)
 
     def serves(self, host: str) -> bool:
         """Return whether the value of a `Host` header is served.
@@ -74,11 +66,7 @@ class Access:
 
     def person_of(self, token: str) -> str | None:
         """Return the name of the person with a token; None if there is no such token."""
-        found = None
-        for known, name in self.tokens.items():  # all of them, in the same time
-            if hmac.compare_digest(known.encode(), token.encode()):
-                found = name
-        return found
+        return name_of(self.tokens, token)
 
     def login(self, token: str) -> str:
         """Return the value of the cookie for a person with this token."""
@@ -94,27 +82,6 @@ class Access:
             if hmac.compare_digest(_signature(token, ends).encode(), signature.encode()):
                 return name
         return None
-
-
-def read_tokens(path: Path) -> dict[str, str]:
-    """Read a file of tokens: in each line a token, or the name of a person and a token.
-
-    Raises:
-        InvalidInput: it cannot be read, or has no token.
-    """
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise InvalidInput(f"The token file {path} cannot be read: {why}.") from None
-    found = {}
-    for line in filter(None, map(str.strip, lines)):
-        if not line.startswith("#"):
-            name, _, token = line.rpartition(" ")
-            found[token] = name.strip() or UNNAMED
-    if not found:
-        raise InvalidInput(f"The token file {path} has no token: write one in a line.")
-    return found
 
 
 def host_name(host: str) -> str | None:

@@ -180,4 +180,7 @@ ITEM_COLLECTION_SIZE_LIMIT_EXCEEDED: Final = Kind(
     DYNAMODB + "ItemCollectionSizeLimitExceededException",
     "ItemCollectionSizeLimitExceededException",
 )
+INTERNAL_SERVER_ERROR: Final = Kind(
+    DYNAMODB + "InternalServerError", "InternalServerError", 500, "Internal server error"
+)
 VALIDATION_ERROR: Final = Kind(VALIDATION + "ValidationException", "ValidationException")

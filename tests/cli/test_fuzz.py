@@ -101,12 +101,13 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
             "durableq.testing.chaos.run.run",
             "durableq.bench.fleet.measure",
             "durableq.bench.run.run",
-            "durableq.dashboard.server.listen",
+            "durableq.runtime.http_server.listen",
             "durableq.metrics.serving.MetricsServer",
         ),
     ):
         monkeypatch.setattr(target, refuse)
     monkeypatch.setattr("durableq.dashboard.server.serve", lambda *_: None)
+    monkeypatch.setattr("durableq.serve.server.serve", lambda *_, **__: None)
 
     def sleep(seconds: float) -> None:
         if seconds != SAMPLE_SECONDS:  # the loop of --watch, which ends with Ctrl-C

@@ -15,7 +15,8 @@ from tests.cli.console import Run, process
 
 COMMANDS = {
     *("produce", "work", "recover", "demo", "chaos", "status", "peek", "show"),
-    *("explain", "events", "dashboard", "metrics", "init", "migrate"),
+    *("explain", "events", "dashboard", "serve", "metrics", "init"),
+    "migrate",
     "completion",
     *("doctor", "audit", "backup", "restore", "prune", "transfer", "lint"),
     *("queue create", "queue set", "queue list", "queue purge", "queue delete"),
@@ -29,6 +30,13 @@ COMMANDS = {
     *("schedule list", "schedule show", "schedule pause", "schedule resume"),
     *("schedule run", "schedule remove"),
     *("idempotency get", "idempotency list", "idempotency forget", "idempotency prune"),
+}
+#: Commands that run until they are stopped, or start processes.
+RUN = {
+    *["work", "dashboard", "serve", "demo", "chaos"],
+    "worker drain",
+    "bench fleet",
+    "bench flow",
 }
 
 

@@ -52,6 +52,7 @@ VALUES = {
     "host": ("localhost", "a b"),
     "ids": ("1", "999"),
     "key": ("k", "\udcff"),
+    "keys_file": ("keys", "missing"),
     "kind": ("failed", "boredom"),
     "key_field": ("body", ""),
     "listen": ("127.0.0.1:0", "nowhere"),
@@ -168,6 +169,7 @@ EXCLUDED = {
     "events": [("since", "limit")],
     "metrics": [("textfile", "listen")],
     "recover": [("policy", "app"), ("dry_run", "rate")],
+    "serve": [("token_file", "trust_header")],
     "show": [("raw", "body"), ("raw", "as_json")],
     "transfer": [("dry_run", "abort")],
     "work": [
@@ -190,6 +192,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shop.dq.close()
     shutil.copy2(shop.path, place / "copy.db")
     (place / "in.jsonl").write_text('{"body": 1}\n')
+    (place / "keys").write_text("AKIDEXAMPLE a-secret\n")
     (place / "tokens").write_text("a-token-of-sixteen-characters\n")
     (place / "rules.toml").write_text('[[rule]]\nthen = "hold"\n')
     return place

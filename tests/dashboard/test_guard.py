@@ -8,7 +8,7 @@ from starlette.routing import Mount
 
 from durableq import DurableQ, InvalidInput
 from durableq.dashboard import Access, dashboard
-from durableq.dashboard.access import read_tokens
+from durableq.runtime.tokens import read_tokens
 from tests.dashboard.client import BASE, Client, Page
 
 TOKEN = "a-token-of-sixteen-characters"
@@ -122,12 +122,12 @@ def test_a_trusted_header_names_the_person(dq: DurableQ) -> None:
 def test_tokens_are_read_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
     with pytest.raises(InvalidInput, match="cannot be read: No such file"):
-        read_tokens(path)
+        read_tokens(path, "dashboard")
     path.write_text(f"# who\n\nada lovelace {TOKEN}\n{TOKEN}2\n")
-    assert read_tokens(path) == {TOKEN: "ada lovelace", TOKEN + "2": "dashboard"}
+    assert read_tokens(path, "dashboard") == {TOKEN: "ada lovelace", TOKEN + "2": "dashboard"}
     path.write_text("# none\n")
     with pytest.raises(InvalidInput, match="has no token"):
-        read_tokens(path)
+        read_tokens(path, "dashboard")
     with pytest.raises(InvalidInput, match="at least 16 characters"):
         Access(tokens={"short": "ada"})
     with pytest.raises(InvalidInput, match="no name of an HTTP header"):

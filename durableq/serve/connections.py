@@ -1,0 +1,159 @@
+"""A connection of HTTP/1.1 with bounds: uvicorn's, which has none for headers and slow clients."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from durableq.serve.errors import SERVICE_UNAVAILABLE, Kind, ServiceError
+from durableq.serve.limits import Limits
+from durableq.serve.wire.answers import Answer, error
+from durableq.serve.wire.requests import Protocol, Service
+
+log = logging.getLogger("durableq.serve.connections")
+log.setLevel(logging.ERROR)  # uvicorn has a warning for each client that does not speak HTTP
+
+HEADERS_TOO_LARGE: Final = Kind("RequestHeaderSectionTooLarge", "RequestHeaderSectionTooLarge", 431)
+MALFORMED: Final = Kind("MalformedRequest", "MalformedRequest", 400)
+
+
+class _TooLarge(Exception):
+    """The first line and the headers of a request are over the limit."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that refuses too many headers, and closes itself when its client is slow."""
+
+    limits: ClassVar[Limits] = Limits()
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.logger = log
+        #: Bytes that the parser has taken since it last made something of them.
+        self._unparsed = 0
+        self._header_bytes = 0
+        self._is_too_large = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or refuse it where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.connections:
+            refusal = ServiceError(SERVICE_UNAVAILABLE, "There are too many connections.")
+            self._refuse(refusal)
+            return
+        self._start_timer(self.limits.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the client is gone."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse bytes of the client."""
+        self._unparsed += len(data)
+        if self._timer is None and self._is_between_requests:
+            self._start_timer(self.limits.head_seconds)
+        super().data_received(data)
+        most = self.limits.header_bytes
+        if self._unparsed > most and not self.transport.is_closing():
+            self._is_too_large = True
+            self.send_400_response("")
+
+    @property
+    def _is_between_requests(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._header_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or a trailer after a body in chunks."""
+        self._count(len(name) + len(value) + len(b": \r\n"))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._unparsed = 0
+        self._header_bytes += size
+        if self._header_bytes > self.limits.header_bytes:
+            self._is_too_large = True
+            raise _TooLarge
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._unparsed = 0
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body."""
+        self._unparsed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End a request."""
+        self._unparsed = 0
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, or for the client to read the answer."""
+        if self.transport.get_write_buffer_size():
+            self._start_timer(self.limits.write_seconds)
+        super().on_response_complete()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Answer an offer of another protocol in this one; the parser cannot go on behind it."""
+        if self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End a connection without a request."""
+        self._end()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse a request that is no HTTP, or whose headers are too large."""
+        if self.transport.is_closing():
+            return
+        if self._is_too_large:
+            most = self.limits.header_bytes
+            self._refuse(ServiceError(HEADERS_TOO_LARGE, f"Headers have at most {most} bytes."))
+        else:
+            self._refuse(ServiceError(MALFORMED, "The request is no HTTP/1.1."))
+
+    def _refuse(self, refusal: ServiceError) -> None:
+        """Answer, and close the connection: the parser cannot go on."""
+        if self._is_between_requests:  # not in the midst of an answer
+            answer = error(Protocol.QUERY, Service.SQS, refusal, str(uuid.uuid4()))
+            self.transport.write(_bytes(answer))
+        self.transport.close()
+
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._end)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _end(self) -> None:
+        """Close the connection, also one whose client does not read its answer."""
+        self._timer = None
+        self.transport.abort()
+
+
+def _bytes(answer: Answer) -> bytes:
+    lines = [STATUS_LINE[answer.status]]
+    lines += [b"%b: %b\r\n" % header for header in answer.headers]
+    return b"".join([*lines, b"connection: close\r\n\r\n", answer.body])
