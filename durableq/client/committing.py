@@ -8,6 +8,9 @@ commit of threads (decision 30).
 Each operation has its own answer or error. An operation whose coroutine was cancelled before it was
 taken is dropped. One that was taken goes on; messages that it has received for a coroutine that is
 gone are released, uncounted.
+
+While a group runs, no other process writes to the file. So a group ends at about 5 ms of work, by
+the cost of an operation in the groups before it, and neighbouring receives are one, too.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -35,6 +40,10 @@ if TYPE_CHECKING:
 MAX_GROUP: Final = 250
 #: Bytes of the bodies in a group, unless its first operation has more.
 MAX_GROUP_BYTES: Final = 4 << 20
+#: Work of a group: processor time, which has no wait for the disk or for the lock in it.
+GROUP_SECONDS: Final = 0.005
+#: Operations of a group that are taken, whatever they cost.
+LEAST_GROUP: Final = 8
 
 
 class Operation:
@@ -99,6 +108,8 @@ class Committer:
         self._waiting: deque[Operation] = deque()
         self._is_running = False
         self._is_closed = False
+        #: Processor time of an operation in the last groups; none was measured yet.
+        self._cost_seconds = 0.0
         # A pool, because the interpreter waits at its end for the operations of its thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="durableq-commit")
 
@@ -133,15 +144,19 @@ class Committer:
 
     def _run(self, store: Store) -> None:
         while group := self._take():
+            began = time.thread_time()
             _commit(store, group, merges=True)
+            cost = (time.thread_time() - began) / len(group)
+            self._cost_seconds = (self._cost_seconds + cost) / 2
             self._answer(group)
 
     def _take(self) -> list[Operation]:
         """Take the operations of the next commit, in order; none: the thread stops."""
         group: list[Operation] = []
         messages = size = 0
+        affordable = GROUP_SECONDS / self._cost_seconds if self._cost_seconds else MAX_GROUP
         with self._changing:
-            while self._waiting:
+            while self._waiting and len(group) < max(affordable, LEAST_GROUP):
                 following = self._waiting[0]
                 messages, size = messages + following.messages, size + following.bytes
                 if group and (messages > MAX_GROUP or size > MAX_GROUP_BYTES):
@@ -211,7 +226,15 @@ def _kind(operation: Operation) -> object:
             return queue
         case Settle(_, failures) if not failures:
             return Settle
+        case Receive() as receive if _can_be_shared(receive):
+            return replace(receive, limit=0)
     return operation
+
+
+def _can_be_shared(call: Receive) -> bool:
+    """Return whether the messages of a receive may be those of several: not if they are a batch."""
+    is_batch = call.by_group or call.gather is not None
+    return not is_batch and type(call.limit) is int and call.limit > 0
 
 
 def _joined(part: Sequence[Operation]) -> Call:
@@ -221,6 +244,8 @@ def _joined(part: Sequence[Operation]) -> Call:
         return first
     if isinstance(first, Send):
         return Send(first.queue, [one for each in part for one in _contents(each)])
+    if isinstance(first, Receive):
+        return replace(first, limit=sum(each.messages for each in part))
     return Settle([one for each in part for one in _contents(each)])
 
 
@@ -235,7 +260,11 @@ def _share(part: Sequence[Operation], answer: Any) -> None:
     start = 0
     for each in part:
         end = start + each.messages
-        each.answer = answer[start:end]
+        if isinstance(answer, Received):
+            each.answer = answer._replace(messages=answer.messages[start:end])
+            answer = answer._replace(duplicates=[], set_aside=0)  # they are the first one's
+        else:
+            each.answer = answer[start:end]
         start = end
 
 

@@ -72,7 +72,20 @@ def answer_a_cancelled_receive_all_the_same() -> None:
     cls.withdraw = forget
 
 
+def deal_out_a_receive_from_its_beginning() -> None:
+    """Receives that are one get the same messages."""
+    module: Any = committing
+    share = module._share
+
+    def again(part: Sequence[Any], answer: Any) -> None:
+        for each in part:
+            share([each], answer)
+
+    module._share = again
+
+
 BUGS = (
+    deal_out_a_receive_from_its_beginning,
     keep_the_lease_of_a_cancelled_receive,
     answer_a_cancelled_receive_all_the_same,
     share_an_error_with_the_neighbours,
@@ -85,6 +98,11 @@ _SENDS = "tests/engine/test_async_sends.py::"
 _CLOSING = "tests/engine/test_async_closing.py::"
 _RECEIVES = "tests/engine/test_async_receives.py::"
 SEEN_BY = [
+    (
+        "deal_out_a_receive_from_its_beginning",
+        "tests/engine/test_async_groups.py::"
+        "test_neighbouring_receives_are_one_and_each_gets_its_share[sqlite]",
+    ),
     (
         "keep_the_lease_of_a_cancelled_receive",
         _RECEIVES
