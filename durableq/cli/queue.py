@@ -48,8 +48,8 @@ class Settings:
     )
     delay: float | None = _setting("delay_ms", "Wait before the first receive.")
     retention: float | None = _setting("retention_ms", "How long an undelivered message is kept.")
-    max_receives: int | None = _setting(
-        "max_receives", "Receives before the dead-letter queue.", "N"
+    max_receives: str | None = _setting(
+        "max_receives", "Receives before the dead-letter queue, or off.", "N"
     )
     max_recoveries: int | None = _setting(
         "max_recoveries", "Recoveries before a dead letter is held for a person.", "N"
@@ -104,6 +104,9 @@ class Settings:
     on_expiry: str | None = _limit("on_expiry", "What happens to it then.")
     priority_aging: str | None = _limit(
         "priority_aging_ms", "Waiting that is worth a level of priority."
+    )
+    bury_at: str | None = _limit(
+        "bury_at", "When a message has had all its receives: at the last failure, or the next one."
     )
 
     def changes(self) -> dict[str, float]:

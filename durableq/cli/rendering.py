@@ -162,7 +162,8 @@ def receives_before_death(message: Message, history: Sequence[HistoryEvent]) -> 
     """Return the receives of a dead letter before its last burial; None for other messages.
 
     The burial resets the message's own count. The history has each failed receive, and each
-    conflict of a key, which ends a receive before a handler is called.
+    conflict of a key, which ends a receive before a handler is called; or the burial has their
+    number, where an ended lease is no failure.
     """
     if message.source_queue is None:
         return None
@@ -171,7 +172,7 @@ def receives_before_death(message: Message, history: Sequence[HistoryEvent]) -> 
         if event.event in {Event.REQUEUED, Event.RETRIED}:
             count = 0
         elif event.queue == message.source_queue and _ended_a_receive(event):
-            count += 1
+            count = event.detail.get("receives", count + 1)
     return count
 
 
@@ -184,7 +185,10 @@ def receives_words(message: Message, history: Sequence[HistoryEvent]) -> str:
 
 
 def _ended_a_receive(event: HistoryEvent) -> bool:
-    conflict = event.event is Event.BURIED and event.reason == Reason.IDEMPOTENCY_CONFLICT
+    conflict = event.event is Event.BURIED and event.reason in {
+        Reason.IDEMPOTENCY_CONFLICT,
+        Reason.TOO_MANY_RECEIVES,
+    }
     return conflict or event.event in {Event.FAILED, Event.LEASE_EXPIRED}
 
 

@@ -217,12 +217,14 @@ class Delivery(AsyncDelivery, Generic[Body]):
     def extend(self, seconds: Seconds) -> None:
         """Set the end of the lease to `seconds` from now. Workers do it for their handlers.
 
+        0 ends it: the message is ready at once, and this receive counts. After the last of its
+        `max_receives` it goes to the dead-letter queue.
+
         Raises:
             StaleReceipt: the message is no longer yours.
         """
-        outcome = self._store.extend([self.receipt], to_ms(seconds, "A visibility timeout"))[0]
-        if outcome.refused:
-            raise StaleReceipt(self.id, outcome.why)
+        visibility_ms = to_ms(seconds, "A visibility timeout")
+        self._extended(self._store.extend([self.receipt], visibility_ms)[0], visibility_ms)
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Report how far the handler is, for `durableq status`, `durableq show` and the dashboard.
@@ -249,6 +251,12 @@ class Delivery(AsyncDelivery, Generic[Body]):
                 "out, or send the message with key=…."
             )
         return encoded
+
+    def _extended(self, outcome: Outcome, visibility_ms: int) -> None:
+        if not visibility_ms:
+            self._settle(outcome)
+        elif outcome.refused:
+            raise StaleReceipt(self.id, outcome.why)
 
     def _settle(self, outcome: Outcome) -> Outcome:
         if outcome.refused:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durableq.client.failures import failure_of
-from durableq.model.errors import InvalidInput, Reject, StaleReceipt
+from durableq.model.errors import InvalidInput, Reject
 from durableq.model.message import Completion, Message, Outcome, Receipt
 from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms
@@ -44,6 +44,8 @@ class AsyncDelivery:
             """Return a result as JSON text."""
 
         def _settle(self, outcome: Outcome) -> Outcome: ...
+
+        def _extended(self, outcome: Outcome, visibility_ms: int) -> None: ...
 
     async def acomplete(self, result: Any = None) -> None:
         """End the message in success; keep the result for duplicates of its key. See complete.
@@ -88,15 +90,14 @@ class AsyncDelivery:
         self._settle(await self._run(Release([self.receipt])))
 
     async def aextend(self, seconds: Seconds) -> None:
-        """Set the end of the lease to `seconds` from now.
+        """Set the end of the lease to `seconds` from now; 0 returns the message, see `extend`.
 
         Raises:
             StaleReceipt: the message is no longer yours.
         """
         visibility_ms = to_ms(seconds, "A visibility timeout")
         outcome = await self._run(Extend([self.receipt], visibility_ms))
-        if outcome.refused:
-            raise StaleReceipt(self.message.id, outcome.why)
+        self._extended(outcome, visibility_ms)
 
     async def atransaction(self, write: Callable[[Transaction], T]) -> T:
         """Call a function in a thread, inside the transaction that ends this message.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from durableq.model.message import (
     FOREVER_MS,
@@ -18,6 +18,10 @@ from durableq.model.message import (
     RecordStatus,
     Refusal,
     State,
+)
+
+TOO_MANY_RECEIVES: Final = Failure(
+    Reason.TOO_MANY_RECEIVES, error_type="", error_message=Reason.TOO_MANY_RECEIVES.sentence
 )
 
 
@@ -59,7 +63,11 @@ EDGES: tuple[Edge, ...] = (
     Edge(_R, _D, "receive", "its key is in progress, or a retry over the budget, uncounted"),
     Edge(_R, _E, "receive", "a duplicate of a success"),
     Edge(_R, _X, "receive", "a success had another payload, or its key is damaged"),
+    Edge(_R, _X, "receive", "max_receives reached, with bury_at=receive"),
     Edge(_F, _F, "extend"),
+    Edge(_F, _R, "extend", "by 0"),
+    Edge(_F, _B, "extend", "by 0, behind others of its group"),
+    Edge(_F, _X, "extend", "by 0, max_receives reached"),
     Edge(_F, _E, "complete"),
     Edge(_F, _R, "release", "uncounted"),
     Edge(_F, _D, "fail", "wait: backoff, or RetryLater"),
@@ -164,7 +172,7 @@ class RetrySettings(ExpirySettings, Protocol):
 
     @property
     def max_receives(self) -> int:
-        """Receives without success before a message is dead."""
+        """Receives without success before a message is dead; 0: no number is too many."""
         ...
 
     @property
@@ -176,6 +184,11 @@ class RetrySettings(ExpirySettings, Protocol):
     def backoff_max_ms(self) -> int:
         """The ceiling of the wait after many."""
         ...
+
+
+def is_exhausted(receive_count: int, max_receives: int) -> bool:
+    """Return whether a message has had all its receives; with `max_receives` 0 it never has."""
+    return 0 < max_receives <= receive_count
 
 
 def after_failure(
@@ -203,7 +216,7 @@ def after_failure(
             is open.
         expires_in_ms: the time until the message expires; FOREVER_MS: it does not.
     """
-    exhausted = failure.reason.permanent or receive_count >= settings.max_receives
+    exhausted = failure.reason.permanent or 0 < settings.max_receives <= receive_count
     if has_dead_letter_queue and exhausted and not is_uncounted:
         return Bury(failure.reason)
     if expires_in_ms <= 0:
@@ -233,6 +246,8 @@ class Admission(Enum):
     EXPIRE = "expire"
     #: The retention of its queue has ended.
     PAST_RETENTION = "past retention"
+    #: It has had all its receives, in a queue that buries at the next receive.
+    EXHAUSTED = "exhausted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +267,8 @@ def admit(
     retention_ms: int,
     now_ms: int,
     expires_at_ms: int = FOREVER_MS,
+    *,
+    is_exhausted: bool = False,
 ) -> Admission:
     """Decide whether a ready message is delivered.
 
@@ -263,11 +280,14 @@ def admit(
         retention_ms: the retention of the queue.
         now_ms: the time of the store.
         expires_at_ms: the end of its `expires_in`; FOREVER_MS for none.
+        is_exhausted: whether it has had all its receives, in a queue with `bury_at` "receive".
     """
     if expires_at_ms <= now_ms:
         return Admission.EXPIRE
     if since_ms + retention_ms <= now_ms:
         return Admission.PAST_RETENTION
+    if is_exhausted:
+        return Admission.EXHAUSTED
     if record is None:
         return Admission.DELIVER
     if record.status is RecordStatus.IN_PROGRESS:

@@ -92,7 +92,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "visibility_timeout_ms": _time(1, MAX_VISIBILITY_MS),
     "delay_ms": _time(0, MAX_DELAY_MS),
     "retention_ms": _time(1 * SECOND_MS, _YEARS_MS),
-    "max_receives": _whole(1, MAX_RECEIVES),
+    "max_receives": _whole(1, MAX_RECEIVES, can_be_off=True),
     "max_recoveries": _whole(0, MAX_RECEIVES),
     "backoff_base_ms": _time(0, MAX_DELAY_MS),
     "backoff_max_ms": _time(0, MAX_DELAY_MS),
@@ -124,6 +124,7 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "expires_in_ms": _time(1, MAX_EXPIRES_IN_MS, can_be_off=True),
     "on_expiry": _choice("drop", "dead"),
     "priority_aging_ms": _time(1, DAY_MS, can_be_off=True),
+    "bury_at": _choice("failure", "receive"),
 }
 #: Those of limits, of which the operations of a queue without limits read none.
 LIMIT_SETTINGS: Final = tuple(SETTINGS)[tuple(SETTINGS).index("rate") :]
@@ -158,6 +159,8 @@ class Limits(IntFlag):
     GROUP_RATE = 2048
     #: In place of IN_FLIGHT: a number so low that a receive counts the leases, without a counter.
     FEW_IN_FLIGHT = 4096
+    #: `bury_at` is "receive".
+    BURY_AT_RECEIVE = 8192
 
 
 #: Limits that a receive evaluates.
@@ -179,6 +182,7 @@ _SETTING_OF: Final = {
     Limits.AGING: "priority_aging_ms",
     Limits.DEAD_ON_EXPIRY: "on_expiry",
     Limits.GROUP_RATE: "group_rate",
+    Limits.BURY_AT_RECEIVE: "bury_at",
 }
 
 
@@ -196,7 +200,7 @@ class QueueSettings:
     delay_ms: int = 0
     #: The time that an undelivered message is kept, from its arrival in this queue or its due time.
     retention_ms: int = 14 * DAY_MS
-    #: After this many receives without success a message moves to the dead-letter queue.
+    #: After this many receives without success a message moves to the dead-letter queue; 0: never.
     max_receives: int = 3
     #: After this many recoveries a dead letter is held for a person.
     max_recoveries: int = 3
@@ -252,6 +256,9 @@ class QueueSettings:
     on_expiry: int = 0
     #: One level of priority is worth this much waiting; 0: a higher priority always goes first.
     priority_aging_ms: int = 0
+    #: A message of `max_receives` is dead with its last failure or ended lease (0), or a message
+    #: whose lease ends is ready at once and dies instead of one receive too many (1; SQS).
+    bury_at: int = 0
 
     def __post_init__(self) -> None:
         for name, setting in SETTINGS.items():
@@ -303,7 +310,7 @@ class QueueOptions(TypedDict, total=False):
     visibility_timeout: Seconds
     delay: Seconds
     retention: Seconds
-    max_receives: int
+    max_receives: int | None
     max_recoveries: int
     backoff_base: Seconds
     backoff_max: Seconds
@@ -335,6 +342,7 @@ class QueueOptions(TypedDict, total=False):
     expires_in: Seconds | None
     on_expiry: Literal["drop", "dead"]
     priority_aging: Seconds | None
+    bury_at: Literal["failure", "receive"]
 
 
 def changes_from(**options: Unpack[QueueOptions]) -> dict[str, float]:

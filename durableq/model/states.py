@@ -42,6 +42,7 @@ class Reason(_Sentence):
     TIMEOUT = "timeout", "the handler ran too long and was stopped"
     WORKER_LOST = "worker_lost", "the worker died while it held the message"
     LEASE_EXPIRED = "lease_expired", "the lease ran out before the message was settled"
+    TOO_MANY_RECEIVES = "too_many_receives", "it was received max_receives times without success"
     UNDECODABLE = "undecodable", "the stored body cannot be read"
     EXPIRED = "expired", "the queue's retention ended before it was delivered"
     MESSAGE_EXPIRED = "message_expired", "it had not succeeded when its expires_in ended"

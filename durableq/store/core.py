@@ -243,6 +243,9 @@ class Queueing(Protocol):
         receive again at once. A paused queue gives no message, but its expired leases are
         reclaimed.
 
+        In a queue with `bury_at` "receive", a lease that has ended leaves no event and no wait, and
+        a message that has had `max_receives` is not delivered: it goes to the dead-letter queue.
+
         Args:
             queue: the source.
             limit: 1 to MAX_RECEIVE.
@@ -262,7 +265,12 @@ class Queueing(Protocol):
         ...
 
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
-        """Let these leases end `visibility_ms` from now: DONE, or refused."""
+        """Let these leases end `visibility_ms` from now: DONE, or refused.
+
+        0 returns the messages: they are ready at once, in their places in their groups, and the
+        receive counts. One that has expired ends (EXPIRED). One that has had `max_receives` is
+        dead (BURIED), unless its queue has `bury_at` "receive".
+        """
         ...
 
     def complete(self, completions: Sequence[Completion]) -> list[Outcome]:

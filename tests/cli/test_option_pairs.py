@@ -40,6 +40,7 @@ VALUES = {
     "breaker": ("on", "maybe"),
     "breaker_open_max": ("60", "never"),
     "breaker_share": ("0.5", "half"),
+    "bury_at": ("receive", "never"),
     "command": ("true", "'"),
     "db": ("durableq.db", "sqlite://["),
     "error_type": ("Exception", ""),

@@ -29,6 +29,8 @@ limits = st.fixed_dictionaries(
         "expires_in_ms": st.sampled_from([0, 0, 3_000]),
         "on_expiry": st.sampled_from([0, 1]),
         "priority_aging_ms": st.sampled_from([0, 1_000]),
+        "bury_at": st.sampled_from([0, 1]),
+        "max_receives": st.sampled_from([0, 1, 2, 2]),
     },
 )
 decisions: st.SearchStrategy[Decision] = st.one_of(

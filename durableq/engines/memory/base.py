@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
-import os
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.tables import Queue, Record, Row, Tables
+from durableq.engines.memory.watch import MemoryWatch
 from durableq.model.errors import Conflict, UnknownQueue
-from durableq.model.lifecycle import Bury, Redeliver, after_failure, at_expiry
+from durableq.model.lifecycle import (
+    TOO_MANY_RECEIVES,
+    Bury,
+    Redeliver,
+    after_failure,
+    at_expiry,
+    is_exhausted,
+)
 from durableq.model.limits import PROMOTE_BATCH, RECLAIM_BATCH
 from durableq.model.message import (
     FOREVER_MS,
@@ -30,11 +37,6 @@ from durableq.model.message import (
 )
 from durableq.model.settings import QueueSettings
 from durableq.runtime.clock import Clock, SteadyClock, SystemClock
-from durableq.runtime.wakeup import wait_readable
-from durableq.store.core import HasFileno
-
-#: The capacity of a pipe.
-_PIPE_BYTES: Final = 1 << 16
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -240,6 +242,18 @@ class MemoryBase:
         self._put_back(row, until_ms, receive_count=row.receive_count - uncounted)
         return Outcome.RETRY
 
+    def _give_back(self, row: Row) -> Outcome:
+        """End a lease at once, counted."""
+        if row.expires_at_ms <= self._clock.now_ms():
+            return self._expire(row)
+        settings, dead_letter_queue, _ = self._queue(row.queue)
+        is_last = is_exhausted(row.receive_count, settings.max_receives) and not settings.bury_at
+        if is_last and dead_letter_queue is not None:
+            self._free_key(row)
+            self._bury(row, TOO_MANY_RECEIVES, "", receives=row.receive_count)
+            return Outcome.BURIED
+        return self._put_back(row)
+
     def _expire(self, row: Row, actor: str = "") -> Outcome:
         """End a message whose `expires_in` has ended, as `at_expiry` decides."""
         self._free_key(row)
@@ -253,7 +267,7 @@ class MemoryBase:
             self._end(row, "expired")
         return Outcome.EXPIRED
 
-    def _bury(self, row: Row, killed_by: Failure, actor: str) -> None:
+    def _bury(self, row: Row, killed_by: Failure, actor: str, receives: int | None = None) -> None:
         dead_letter_queue = self._queue(row.queue).dead_letter_queue
         if dead_letter_queue is None:
             raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
@@ -265,7 +279,8 @@ class MemoryBase:
             killed_by=killed_by,
             expires_at_ms=FOREVER_MS,
         )
-        self._record(row, Event.BURIED, actor=actor, **killed_by.history_fields)
+        detail = {} if receives is None else {"receives": receives}
+        self._record(row, Event.BURIED, actor=actor, detail=detail, **killed_by.history_fields)
 
     def _record(self, row: Row, event: Event, *, actor: str = "", **texts: Any) -> None:
         """Add an event to a message's history."""
@@ -387,42 +402,10 @@ class MemoryBase:
         leased = [(row.lease.until_ms, int(row.id), row, row.lease) for row in rows if row.lease]
         chosen = sorted(leased)[:limit]
         for *_, row, lease in chosen:
+            if self._queue(row.queue).settings.bury_at:
+                self._give_back(row)
+                continue
             worker = self._tables.workers.get(lease.owner_id)
             failure = Failure(reason, error_type="", error_message=reason.sentence)
             self._fail(row, failure, worker.name if worker else "", Event.LEASE_EXPIRED)
         return len(chosen)
-
-
-class MemoryWatch:
-    """A Watch: a pipe, and a byte in it for each operation that commits.
-
-    Args:
-        on_close: called when the watch closes.
-    """
-
-    def __init__(self, on_close: Callable[[MemoryWatch], None]) -> None:
-        self._on_close = on_close
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-        self._closed = False
-
-    def wait(self, seconds: float, *others: HasFileno) -> bool:
-        """Wait for a write, one of the others, or the end of the time."""
-        wait_readable(seconds, self._reader, *others)
-        with suppress(BlockingIOError):
-            return bool(os.read(self._reader, _PIPE_BYTES))
-        return False
-
-    def ring(self) -> None:
-        """End a wait: there was a write."""
-        with suppress(BlockingIOError):  # a full pipe ends it already
-            os.write(self._writer, b"\0")
-
-    def close(self) -> None:
-        """Stop watching."""
-        if not self._closed:
-            self._closed = True
-            self._on_close(self)  # no writer sends to the pipe from here on
-            os.close(self._reader)
-            os.close(self._writer)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from durableq.engines.memory import breaker, groups
 from durableq.engines.memory.base import operation, query
-from durableq.engines.memory.coalescing import MemoryCoalescing
-from durableq.engines.memory.tables import Lease, Queue, Record, Row
+from durableq.engines.memory.queues import MemoryQueues
+from durableq.engines.memory.tables import Lease, Record, Row
 from durableq.engines.memory.waiting import MemoryWaiting
 from durableq.model import codec
 from durableq.model.drafts import DraftFlow, too_large, with_delays
@@ -24,10 +23,15 @@ from durableq.model.errors import (
     Unsupported,
 )
 from durableq.model.flow.breaker import Phase
-from durableq.model.flow.info import limits_info
-from durableq.model.flow.sending import Incoming, check_dead_letter_settings, plan
-from durableq.model.info import QueueInfo, check_owner
-from durableq.model.lifecycle import Admission, KnownKey, admit
+from durableq.model.flow.sending import Incoming, plan
+from durableq.model.info import check_owner
+from durableq.model.lifecycle import (
+    TOO_MANY_RECEIVES,
+    Admission,
+    KnownKey,
+    admit,
+    is_exhausted,
+)
 from durableq.model.limits import (
     MAX_RECEIVE,
     MAX_SEND_BATCH,
@@ -51,8 +55,6 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
-from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
-from durableq.model.settings import QueueSettings
 from durableq.model.units import check_whole
 from durableq.runtime.room import send_when_room, warn_shed
 from durableq.store.core import (
@@ -68,51 +70,8 @@ from durableq.store.core import (
 )
 
 
-class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
+class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
     """Operations of the core."""
-
-    @operation
-    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
-        """Create a queue if it is missing, and change these settings."""
-        queues = self._tables.queues
-        if name not in queues:
-            check_new_queue_name(name)
-            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
-            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
-        before = queues[name].settings
-        settings = before.changed(changes)
-        if queues[name].dead_letter_queue is None:
-            check_dead_letter_settings(name, settings)
-        queues[name] = queues[name]._replace(settings=settings)
-        self._settings_changed(name, before)
-        self._regroup(name, before)
-        return self._queue_info(name)
-
-    def _queue_info(self, name: str) -> QueueInfo:
-        settings, dead_letter_queue, counters = self._queue(name)
-        rows = self._tables.in_queue(name)
-        states = [row.state for row in rows if not row.held]
-        counts = Counts(
-            ready=states.count(State.READY),
-            delayed=states.count(State.DELAYED),
-            in_flight=states.count(State.IN_FLIGHT),
-            held=len(rows) - len(states),
-            blocked=states.count(State.BLOCKED),
-        )
-        ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
-        oldest_ms = min(ready, default=None)
-        now_ms = self._clock.lease_ms()
-        limits = limits_info(self._flow_state(name), now_ms)
-        if settings.breaker:
-            limits = limits.with_breaker(breaker.state_of(self._tables, name), now_ms)
-        if settings.max_backlog_bytes:
-            limits = replace(limits, backlog_bytes=self._backlog(name).body_bytes)
-        return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms, limits)
-
-    @query
-    def settings(self, queue: str) -> QueueSettings:
-        """Return a queue's settings."""
-        return self._queue(queue).settings
 
     # ---- send
 
@@ -274,7 +233,8 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
         now_ms = self._clock.now_ms()
         since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
         ends, mine = row.expires_at_ms, row.draft.payload_hash
-        match admit(since_ms, mine, record, retention_ms, now_ms, ends):
+        exhausted = self._is_exhausted(row)
+        match admit(since_ms, mine, record, retention_ms, now_ms, ends, is_exhausted=exhausted):
             case Admission.DELIVER if wait_ms := self._token_wait_ms(row, granted):
                 self._wait(row, now_ms + wait_ms)
             case Admission.DELIVER:
@@ -290,12 +250,20 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
             case Admission.CONFLICT:
                 conflict = Reason.IDEMPOTENCY_CONFLICT
                 self._bury(row, Failure(conflict, "", conflict.sentence), actor="")
+            case Admission.EXHAUSTED:
+                self._bury(row, TOO_MANY_RECEIVES, actor="", receives=row.receive_count)
             case Admission.EXPIRE:
                 self._expire(row)
             case Admission.PAST_RETENTION:
                 self._record(row, Event.EXPIRED, reason=Reason.EXPIRED)
                 self._end(row, "expired")
         return received._replace(set_aside=set_aside + 1)
+
+    def _is_exhausted(self, row: Row) -> bool:
+        """Return whether a message has had all its receives, and is buried at this one."""
+        settings, dead_letter_queue, _ = self._queue(row.queue)
+        buries = bool(settings.bury_at) and dead_letter_queue is not None
+        return buries and is_exhausted(row.receive_count, settings.max_receives)
 
     def _following(
         self, head: Message, lease: Lease, limit: int, granted: Counter[str]
@@ -354,7 +322,9 @@ class MemoryQueueing(MemoryCoalescing, MemoryWaiting, Queueing):
 
     @operation
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
-        """Let leases end later, or sooner."""
+        """Let leases end later, sooner, or at once."""
+        if visibility_ms == 0 and type(visibility_ms) is int:
+            return [self._settle(receipt, self._give_back) for receipt in receipts]
         until_ms = self._lease_until(visibility_ms)
 
         def step(row: Row) -> Outcome:

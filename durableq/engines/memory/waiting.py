@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from durableq.engines.memory import breaker
-from durableq.engines.memory.base import MemoryWatch, query
+from durableq.engines.memory.base import query
 from durableq.engines.memory.flow import MemoryFlow
 from durableq.engines.memory.tables import Row
+from durableq.engines.memory.watch import MemoryWatch
 from durableq.model.message import Ready, State
 
 

@@ -245,6 +245,7 @@ CREATE TABLE durableq_queue (
     on_expiry BIGINT DEFAULT '0' NOT NULL,
     priority_aging_ms BIGINT DEFAULT '0' NOT NULL,
     limits BIGINT DEFAULT '0' NOT NULL,
+    bury_at BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (id),
     CONSTRAINT durableq_queue_name UNIQUE (name)
 )""",
@@ -265,6 +266,8 @@ CREATE TABLE durableq_redrive_task (
     updated_at_ms BIGINT NOT NULL,
     rate DOUBLE PRECISION DEFAULT '0' NOT NULL,
     tat_ns BIGINT DEFAULT '0' NOT NULL,
+    last_message BIGINT DEFAULT '0' NOT NULL,
+    renews_id BIGINT DEFAULT '0' NOT NULL,
     PRIMARY KEY (id)
 )""",
     """\
@@ -2677,7 +2680,7 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms
+durableq_queue.priority_aging_ms, durableq_queue.bury_at
 FROM durableq_queue
 WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 """,
@@ -2743,13 +2746,13 @@ idempotency_ttl_ms, max_body_bytes, paused, rate, burst, max_in_flight, group_co
 group_on_dead, group_rate, group_burst, breaker, breaker_share, breaker_minimum,
 breaker_window_ms, breaker_open_ms, breaker_open_max_ms, breaker_probes, slow_start_ms,
 retry_share, max_backlog, max_backlog_bytes, on_full, block_timeout_ms, min_free_bytes,
-deduplication_window_ms, expires_in_ms, on_expiry, priority_aging_ms, limits) VALUES
+deduplication_window_ms, expires_in_ms, on_expiry, priority_aging_ms, limits, bury_at) VALUES
 ($1::VARCHAR COLLATE "C", $2::BIGINT, $3::BIGINT, $4::BIGINT, $5::BIGINT, $6::BIGINT,
 $7::BIGINT, $8::BIGINT, $9::BIGINT, $10::BIGINT, $11::BIGINT, $12::BIGINT, $13::BIGINT, $14,
 $15::BIGINT, $16::BIGINT, $17::BIGINT, $18::BIGINT, $19, $20::BIGINT, $21::BIGINT, $22,
 $23::BIGINT, $24::BIGINT, $25::BIGINT, $26::BIGINT, $27::BIGINT, $28::BIGINT, $29, $30::BIGINT,
 $31::BIGINT, $32::BIGINT, $33::BIGINT, $34::BIGINT, $35::BIGINT, $36::BIGINT, $37::BIGINT,
-$38::BIGINT, $39::BIGINT) RETURNING durableq_queue.id""",
+$38::BIGINT, $39::BIGINT, $40::BIGINT) RETURNING durableq_queue.id""",
     (
         "name",
         "dead_letter_queue_id",
@@ -2790,6 +2793,7 @@ $38::BIGINT, $39::BIGINT) RETURNING durableq_queue.id""",
         "on_expiry",
         "priority_aging_ms",
         "limits",
+        "bury_at",
     ),
 )
 CREATE_COUNTERS = Named(
@@ -2815,7 +2819,7 @@ breaker_open_max_ms=$23::BIGINT, breaker_probes=$24::BIGINT, slow_start_ms=$25::
 retry_share=$26, max_backlog=$27::BIGINT, max_backlog_bytes=$28::BIGINT, on_full=$29::BIGINT,
 block_timeout_ms=$30::BIGINT, min_free_bytes=$31::BIGINT, deduplication_window_ms=$32::BIGINT,
 expires_in_ms=$33::BIGINT, on_expiry=$34::BIGINT, priority_aging_ms=$35::BIGINT,
-limits=$36::BIGINT WHERE durableq_queue.id = $37::BIGINT""",
+limits=$36::BIGINT, bury_at=$37::BIGINT WHERE durableq_queue.id = $38::BIGINT""",
     (
         "new_visibility_timeout_ms",
         "new_delay_ms",
@@ -2853,6 +2857,7 @@ limits=$36::BIGINT WHERE durableq_queue.id = $37::BIGINT""",
         "new_on_expiry",
         "new_priority_aging_ms",
         "new_limits",
+        "new_bury_at",
         "queue_id",
     ),
 )
@@ -2960,7 +2965,8 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms, pair.name AS name_1, (SELECT count(*) AS count_1
+durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1, (SELECT count(*)
+AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -3006,7 +3012,8 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms, pair.name AS name_1, (SELECT count(*) AS count_1
+durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1, (SELECT count(*)
+AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -3128,10 +3135,11 @@ FROM durableq_history"""
 START_REDRIVE = Named(
     """\
 INSERT INTO durableq_redrive_task (state, wanted, decision, to_queue, actor, last_event, cursor,
-total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns) VALUES ($1::VARCHAR COLLATE
-"C", $2::VARCHAR COLLATE "C", $3::VARCHAR COLLATE "C", $4::VARCHAR COLLATE "C", $5::VARCHAR
-COLLATE "C", $6::BIGINT, $7::BIGINT, $8::BIGINT, $9::BIGINT, $10::BIGINT, $11::BIGINT,
-$12::BIGINT, $13, $14::BIGINT) RETURNING durableq_redrive_task.id""",
+total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, last_message, renews_id)
+VALUES ($1::VARCHAR COLLATE "C", $2::VARCHAR COLLATE "C", $3::VARCHAR COLLATE "C", $4::VARCHAR
+COLLATE "C", $5::VARCHAR COLLATE "C", $6::BIGINT, $7::BIGINT, $8::BIGINT, $9::BIGINT,
+$10::BIGINT, $11::BIGINT, $12::BIGINT, $13, $14::BIGINT, $15::BIGINT, $16::BIGINT) RETURNING
+durableq_redrive_task.id""",
     (
         "state",
         "wanted",
@@ -3147,6 +3155,8 @@ $12::BIGINT, $13, $14::BIGINT) RETURNING durableq_redrive_task.id""",
         "updated_at_ms",
         "rate",
         "tat_ns",
+        "last_message",
+        "renews_id",
     ),
 )
 REDRIVE_TASK = Named(
@@ -3155,7 +3165,8 @@ SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_t
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
-durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns
+durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
+durableq_redrive_task.last_message, durableq_redrive_task.renews_id
 FROM durableq_redrive_task
 WHERE durableq_redrive_task.id = $1::BIGINT""",
     ("of",),
@@ -3165,7 +3176,8 @@ SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_t
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
-durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns
+durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
+durableq_redrive_task.last_message, durableq_redrive_task.renews_id
 FROM durableq_redrive_task ORDER BY durableq_redrive_task.id DESC"""
 UPDATE_REDRIVE = Named(
     """\

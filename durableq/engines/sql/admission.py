@@ -17,7 +17,13 @@ from durableq.engines.sql.leaving import left
 from durableq.engines.sql.settling import bury
 from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model import codec
-from durableq.model.lifecycle import Admission, KnownKey, admit
+from durableq.model.lifecycle import (
+    TOO_MANY_RECEIVES,
+    Admission,
+    KnownKey,
+    admit,
+    is_exhausted,
+)
 from durableq.model.limits import MAX_SET_ASIDE
 from durableq.model.message import (
     Duplicate,
@@ -27,6 +33,7 @@ from durableq.model.message import (
     RecordStatus,
     State,
 )
+from durableq.model.settings import MANY, Limits
 from durableq.model.text import is_storable
 
 CONFLICT: Final = Failure(
@@ -44,6 +51,7 @@ ID, BODY, KEY, SOURCE_QUEUE_ID, GROUP, EXPIRES_AT_MS = map(
 )
 RECEIVE_COUNT: Final = READY_COLUMNS.index("receive_count")
 IS_PLAIN: Final = len(READY_COLUMNS)
+_BURY_AT_RECEIVE: Final = int(Limits.BURY_AT_RECEIVE)
 
 
 class Terms(NamedTuple):
@@ -58,6 +66,11 @@ class Terms(NamedTuple):
     owner: int
     #: Of the rates of groups, if they are on.
     tokens: GroupTokens | None = None
+
+    @property
+    def suspect_receives(self) -> int:
+        """The receives from which on a message may have had too many, which `examine` decides."""
+        return 1 if self.limits & _BURY_AT_RECEIVE else MANY
 
 
 class Facts(NamedTuple):
@@ -81,8 +94,8 @@ class NotDelivered:
     duplicates: list[Duplicate] = field(default_factory=list)
     #: Until when each waits for its key.
     deferred: dict[int, int] = field(default_factory=dict)
-    #: Why each goes to the dead-letter queue.
-    buried: dict[int, Failure] = field(default_factory=dict)
+    #: Why each goes to the dead-letter queue, and its receives if the history does not have them.
+    buried: dict[int, tuple[Failure, int | None]] = field(default_factory=dict)
     expired: list[int] = field(default_factory=list)
     #: Retries that the retry budget does not cover.
     over_budget: list[int] = field(default_factory=list)
@@ -101,7 +114,9 @@ class NotDelivered:
             case Admission.DEFER:
                 self.deferred[row[ID]] = min(until_ms, row[EXPIRES_AT_MS])
             case Admission.CONFLICT:
-                self.buried[row[ID]] = CONFLICT
+                self.buried[row[ID]] = CONFLICT, None
+            case Admission.EXHAUSTED:
+                self.buried[row[ID]] = TOO_MANY_RECEIVES, row[RECEIVE_COUNT]
             case Admission.EXPIRE:
                 self.expired.append(row[ID])
             case Admission.PAST_RETENTION:
@@ -118,7 +133,7 @@ class NotDelivered:
     def add_damaged(self, row: Row) -> None:
         """Add a message whose key cannot be used."""
         self.number += 1
-        self.buried[row[ID]] = DAMAGED_KEY
+        self.buried[row[ID]] = DAMAGED_KEY, None
 
 
 def within_budget(rows: Iterable[Row], retries: int, undelivered: NotDelivered) -> Iterator[Row]:
@@ -160,6 +175,8 @@ def examine(
 ) -> Facts | None:
     """Decide about a message that is not plain, or whose key another message has just taken.
 
+    Or about a retry, in a queue that buries at a receive.
+
     Args:
         tx: the transaction.
         row: the message.
@@ -183,11 +200,21 @@ def examine(
         retention_ms,
         tx.now_ms,
         row[EXPIRES_AT_MS],
+        is_exhausted=_is_exhausted(tx, row, terms),
     )
     if admission is Admission.DELIVER:
         return facts
     undelivered.add(row, facts, admission, terms.queue, tx.now_ms + max(1, owner_lease_ms))
     return None
+
+
+def _is_exhausted(tx: WriteTransaction, row: Row, terms: Terms) -> bool:
+    """Return whether a message has had all its receives, and is buried instead of another one."""
+    if not terms.limits & _BURY_AT_RECEIVE:
+        return False
+    queue = tx.queue(terms.queue)
+    has_dead_letter_queue = queue.dead_letter_queue_id is not None
+    return has_dead_letter_queue and is_exhausted(row[RECEIVE_COUNT], queue.max_receives)
 
 
 def _known_key(
@@ -226,8 +253,8 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
             del undelivered.deferred[message_id]
     buried = [
         message_id
-        for message_id, failure in undelivered.buried.items()
-        if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, failure)
+        for message_id, cause in undelivered.buried.items()
+        if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, *cause)
     ]
     held_back = sum(
         len(tx.moved(tx.sql.DELAY, ids=tx.list_of([message_id]), until=until))

@@ -14,6 +14,7 @@ from durableq.engines.sql.admission import (
     ID,
     IS_PLAIN,
     KEY,
+    RECEIVE_COUNT,
     SOURCE_QUEUE_ID,
     Facts,
     NotDelivered,
@@ -274,14 +275,14 @@ def _admit(
     admitted: list[Row] = []
     known: dict[int, Facts] = {}
     taken: set[str] = set()
-    undelivered, is_full = NotDelivered(), False
+    undelivered, is_full, suspect = NotDelivered(), False, terms.suspect_receives
     values = (terms.queue_id, tx.now_ms - retention_ms, tx.now_ms, limit + MAX_SET_ASIDE)
     rows = tx.raw.execute(ready or tx.sql.READY, values)  # a cursor of its own
     try:
         for row in rows if retries is None else within_budget(rows, retries, undelivered):
             key = row[KEY]
             is_odd = key is not None and not key.isascii() and has_damaged_key(row)
-            if is_odd or not row[IS_PLAIN] or key in taken:
+            if is_odd or not row[IS_PLAIN] or key in taken or row[RECEIVE_COUNT] >= suspect:
                 facts = examine(tx, row, terms, retention_ms, taken, undelivered)
                 if facts is None:
                     if undelivered.number >= MAX_SET_ASIDE:

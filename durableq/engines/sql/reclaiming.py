@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from durableq.engines.sql.columns import OWNER_BASE
+from durableq.engines.sql.releasing import give_back
 from durableq.engines.sql.settling import LeasedMessage, fail_one
 from durableq.engines.sql.transactions import StoredQueue, WriteTransaction
 from durableq.model.info import check_owner
@@ -50,7 +51,12 @@ def _reclaim(tx: WriteTransaction, leases: Iterable[Any]) -> int:
 def _take_back(
     tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage, owner: int, reason: Reason
 ) -> bool:
-    """Fail one delivery; return whether its lease was still there."""
+    """End one delivery as failed; return whether its lease was still there.
+
+    In a queue that buries at the next receive it is no failure: it leaves no event and no wait.
+    """
+    if row.buries_at_receive:
+        return give_back(tx, row, leased) is not Outcome.STALE
     name = tx.run(tx.sql.WORKER_NAME, of=owner - OWNER_BASE).fetchone()
     failure = Failure(reason, error_type="", error_message=reason.sentence)
     actor = name[0] if name else ""

@@ -155,6 +155,8 @@ def _start(
         updated_at_ms=tx.now_ms,
         rate=rate or 0.0,
         tat_ns=0,
+        last_message=0,
+        renews_id=0,
     )
     task_id = str(started.fetchone()[0])
     tx.run(tx.sql.FORGET_REDRIVES, kept=MAX_REDRIVE_TASKS)
@@ -338,7 +340,7 @@ def _ordinary(tx: WriteTransaction, name: str) -> StoredQueue:
 
 def _progress(row: tuple[Any, ...], tx: Transaction) -> Progress:
     task_id, state, wanted, decision, to_queue, actor, last_event, cursor, *counts = row
-    total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns = counts
+    total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, *_ = counts
     waits = rate and state == RedriveState.RUNNING
     task = RedriveTask(
         str(task_id),

@@ -16,7 +16,7 @@ from durableq.engines.sql.settling import (
     refusal,
 )
 from durableq.engines.sql.transactions import Operations, StoredQueue, WriteTransaction
-from durableq.model.lifecycle import Bury
+from durableq.model.lifecycle import TOO_MANY_RECEIVES, Bury, is_exhausted
 from durableq.model.limits import MAX_VISIBILITY_MS
 from durableq.model.message import Event, Outcome, Receipt, State
 from durableq.model.units import check_whole
@@ -36,7 +36,9 @@ class Releasing(Operations):
 
 def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
     """Let leases end later; see Queueing.extend."""
-    check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
+    check_whole(visibility_ms, "A visibility timeout in ms", 0, MAX_VISIBILITY_MS)
+    if not visibility_ms:
+        return _give_back_each(tx, receipts)
     until = tx.lease_now_ms + visibility_ms
     done: set[Receipt] = set()
     for queue, token, positions in by_receive(receipts):
@@ -47,6 +49,32 @@ def extend(tx: WriteTransaction, receipts: Sequence[Receipt], visibility_ms: int
         moved = tx.run(tx.sql.EXTEND, ids=ids, in_queue=row.id, token=token, until=until)
         done.update(receipts[positions[message_id]] for (message_id,) in moved.fetchall())
     return [Outcome.DONE if r in done else refusal(tx, r) for r in receipts]
+
+
+def _give_back_each(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:
+    leased = find_leased(tx, receipts)
+    return [
+        refusal(tx, receipt) if found is None else give_back(tx, *found)
+        for receipt in receipts
+        for found in [leased.pop(receipt, None)]
+    ]
+
+
+def give_back(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> Outcome:
+    """End a lease at once, counted: the message is ready, or has expired, or had its last receive.
+
+    In a queue that buries at the next receive, that decides about the last one.
+    """
+    if leased.expires_at_ms <= tx.now_ms:
+        return _expire(tx, row, leased)
+    has_ended = not row.buries_at_receive and is_exhausted(leased.receive_count, row.max_receives)
+    if has_ended and row.dead_letter_queue_id is not None:
+        of = leased.id, leased.token, State.IN_FLIGHT
+        moved = bury(tx, row, *of, TOO_MANY_RECEIVES, leased.receive_count)
+        if moved:
+            drop_key(tx, row, leased)
+        return Outcome.BURIED if moved else Outcome.STALE
+    return Outcome.DONE if put_back(tx, row, leased, State.READY, None) else Outcome.STALE
 
 
 def release(tx: WriteTransaction, receipts: Sequence[Receipt]) -> list[Outcome]:

@@ -262,14 +262,19 @@ def bury(
     token: Token,
     from_state: State,
     cause: Failure,
+    receives: int | None = None,
 ) -> bool:
     """Move a message to its queue's dead-letter queue and record the cause.
+
+    The history has the number of receives where it does not have an event of each.
+
 
     Returns False if the message is no longer in that state under that receipt.
     """
     moved = _move_to_dead_letters(tx, row, message_id, token, from_state, cause)
     if moved:
-        tx.record(message_id, row.id, Event.BURIED, **cause.history_fields)
+        detail = None if receives is None else {"receives": receives}
+        tx.record(message_id, row.id, Event.BURIED, detail=detail, **cause.history_fields)
     return moved
 
 

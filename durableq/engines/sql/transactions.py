@@ -54,6 +54,11 @@ class StoredQueue(NamedTuple):
         return int(bool(self.limits & Limits.DEAD_ON_EXPIRY))
 
     @property
+    def buries_at_receive(self) -> bool:
+        """Whether a message dies at the receive that is one too many."""
+        return bool(self.limits & Limits.BURY_AT_RECEIVE)
+
+    @property
     def at_expiry(self) -> Bury | Drop:
         """The decision about expired messages."""
         return at_expiry(self, has_dead_letter_queue=self.dead_letter_queue_id is not None)

@@ -268,6 +268,7 @@ CREATE TABLE durableq_queue (
     on_expiry INTEGER DEFAULT '0' NOT NULL,
     priority_aging_ms INTEGER DEFAULT '0' NOT NULL,
     limits INTEGER DEFAULT '0' NOT NULL,
+    bury_at INTEGER DEFAULT '0' NOT NULL,
     PRIMARY KEY (id),
     CONSTRAINT durableq_queue_name UNIQUE (name)
 )
@@ -288,7 +289,9 @@ CREATE TABLE durableq_redrive_task (
     started_at_ms INTEGER NOT NULL,
     updated_at_ms INTEGER NOT NULL,
     rate REAL DEFAULT '0' NOT NULL,
-    tat_ns INTEGER DEFAULT '0' NOT NULL
+    tat_ns INTEGER DEFAULT '0' NOT NULL,
+    last_message INTEGER DEFAULT '0' NOT NULL,
+    renews_id INTEGER DEFAULT '0' NOT NULL
 )
  STRICT""",
     """\
@@ -1909,7 +1912,7 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms
+durableq_queue.priority_aging_ms, durableq_queue.bury_at
 FROM durableq_queue
 WHERE durableq_queue.name = :queue"""
 # SENT: number, of_queue
@@ -1971,14 +1974,15 @@ idempotency_ttl_ms, max_body_bytes, paused, rate, burst, max_in_flight, group_co
 group_on_dead, group_rate, group_burst, breaker, breaker_share, breaker_minimum,
 breaker_window_ms, breaker_open_ms, breaker_open_max_ms, breaker_probes, slow_start_ms,
 retry_share, max_backlog, max_backlog_bytes, on_full, block_timeout_ms, min_free_bytes,
-deduplication_window_ms, expires_in_ms, on_expiry, priority_aging_ms, limits) VALUES (:name,
-:dead_letter_queue_id, :created_at_ms, :visibility_timeout_ms, :delay_ms, :retention_ms,
+deduplication_window_ms, expires_in_ms, on_expiry, priority_aging_ms, limits, bury_at) VALUES
+(:name, :dead_letter_queue_id, :created_at_ms, :visibility_timeout_ms, :delay_ms, :retention_ms,
 :max_receives, :max_recoveries, :backoff_base_ms, :backoff_max_ms, :idempotency_ttl_ms,
 :max_body_bytes, :paused, :rate, :burst, :max_in_flight, :group_concurrency, :group_on_dead,
 :group_rate, :group_burst, :breaker, :breaker_share, :breaker_minimum, :breaker_window_ms,
 :breaker_open_ms, :breaker_open_max_ms, :breaker_probes, :slow_start_ms, :retry_share,
 :max_backlog, :max_backlog_bytes, :on_full, :block_timeout_ms, :min_free_bytes,
-:deduplication_window_ms, :expires_in_ms, :on_expiry, :priority_aging_ms, :limits) RETURNING id"""
+:deduplication_window_ms, :expires_in_ms, :on_expiry, :priority_aging_ms, :limits, :bury_at)
+RETURNING id"""
 CREATE_COUNTERS = """\
 INSERT INTO durableq_counters (queue_id) VALUES (:of_queue)"""
 CREATE_FLOW = """\
@@ -1998,8 +2002,8 @@ slow_start_ms=:new_slow_start_ms, retry_share=:new_retry_share, max_backlog=:new
 max_backlog_bytes=:new_max_backlog_bytes, on_full=:new_on_full,
 block_timeout_ms=:new_block_timeout_ms, min_free_bytes=:new_min_free_bytes,
 deduplication_window_ms=:new_deduplication_window_ms, expires_in_ms=:new_expires_in_ms,
-on_expiry=:new_on_expiry, priority_aging_ms=:new_priority_aging_ms, limits=:new_limits WHERE
-durableq_queue.id = :queue_id"""
+on_expiry=:new_on_expiry, priority_aging_ms=:new_priority_aging_ms, limits=:new_limits,
+bury_at=:new_bury_at WHERE durableq_queue.id = :queue_id"""
 QUEUE_NAMES = """\
 SELECT durableq_queue.name
 FROM durableq_queue ORDER BY durableq_queue.name"""
@@ -2067,7 +2071,8 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms, pair.name AS name_1, (SELECT count(*) AS count_1
+durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1, (SELECT count(*)
+AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -2110,7 +2115,8 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms, pair.name AS name_1, (SELECT count(*) AS count_1
+durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1, (SELECT count(*)
+AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -2189,15 +2195,17 @@ SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history"""
 START_REDRIVE = """\
 INSERT INTO durableq_redrive_task (state, wanted, decision, to_queue, actor, last_event, cursor,
-total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns) VALUES (:state, :wanted,
-:decision, :to_queue, :actor, :last_event, :cursor, :total, :moved, :skipped, :started_at_ms,
-:updated_at_ms, :rate, :tat_ns) RETURNING id"""
+total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, last_message, renews_id)
+VALUES (:state, :wanted, :decision, :to_queue, :actor, :last_event, :cursor, :total, :moved,
+:skipped, :started_at_ms, :updated_at_ms, :rate, :tat_ns, :last_message, :renews_id) RETURNING
+id"""
 REDRIVE_TASK = """\
 SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_task.wanted,
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
-durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns
+durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
+durableq_redrive_task.last_message, durableq_redrive_task.renews_id
 FROM durableq_redrive_task
 WHERE durableq_redrive_task.id = :of"""
 REDRIVE_TASKS = """\
@@ -2205,7 +2213,8 @@ SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_t
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
-durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns
+durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
+durableq_redrive_task.last_message, durableq_redrive_task.renews_id
 FROM durableq_redrive_task ORDER BY durableq_redrive_task.id DESC"""
 UPDATE_REDRIVE = """\
 UPDATE durableq_redrive_task SET state=:new_state, cursor=:new_cursor,

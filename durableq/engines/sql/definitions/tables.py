@@ -1,7 +1,6 @@
 """The tables, and why their columns are as they are.
 
-All are named `durableq_…`, so that they can live inside an application's own database file.
-
+All are named `durableq_…`: they may live in an application's own file.
 SQLite overwrites a row in place when its size does not change; otherwise each step in the life of
 a message would rewrite its body. So on the way of a message that succeeds every column keeps its
 width: `state` and `receive_count` go from 0 to 1 (both take no bytes), a `receipt` has 16 bytes
@@ -78,9 +77,10 @@ queue = Table(
     whole("max_body_bytes"),
     counter("paused"),
     # The settings of limits; 0 is off.
-    *(setting(name) for name in LIMIT_SETTINGS),
+    *(setting(name) for name in LIMIT_SETTINGS if name != "bury_at"),
     # The bits of those that are on, of model.settings.Limits.
     counter("limits"),
+    setting("bury_at"),
     UniqueConstraint("name", name="durableq_queue_name"),
     **_strict,
 )
@@ -309,6 +309,8 @@ redrive_task = Table(
     # Messages a second, 0 for no limit, and the theoretical arrival time of its next.
     Column("rate", REAL, nullable=False, server_default="0"),
     counter("tat_ns"),
+    # The last message that a task of a whole queue means; 1: each message gets a new public id.
+    *map(counter, ("last_message", "renews_id")),
     sqlite_autoincrement=True,
     **_strict,
 )

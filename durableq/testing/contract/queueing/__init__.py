@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from durableq.testing.contract.queueing.aging import AgingContract
 from durableq.testing.contract.queueing.backlog import BacklogContract
+from durableq.testing.contract.queueing.burying import (
+    BuryAtReceiveContract,
+    CountedReturnContract,
+    UnlimitedReceivesContract,
+)
 from durableq.testing.contract.queueing.clock_jumps import ClockJumpsContract
 from durableq.testing.contract.queueing.coalescing import (
     CoalescingContract,
@@ -43,6 +48,9 @@ class QueueingContract(
     ReceivingContract,
     LeasesContract,
     SettlingContract,
+    UnlimitedReceivesContract,
+    BuryAtReceiveContract,
+    CountedReturnContract,
     KeysContract,
     TogetherContract,
     WaitingContract,

@@ -111,7 +111,7 @@ class LeasesContract(StoreCase):
         complete(store, lease)
         assert store.extend([lease], 1) == [Outcome.GONE]
 
-    @pytest.mark.parametrize("visibility_ms", [0, MAX_VISIBILITY_MS + 1])
+    @pytest.mark.parametrize("visibility_ms", [-1, MAX_VISIBILITY_MS + 1])
     def test_an_extension_out_of_bounds_is_refused(
         self, store: FullStore, visibility_ms: int
     ) -> None:

@@ -74,7 +74,7 @@ class QueuesContract(StoreCase):
 
     @needs(Capability.INSPECT)
     @pytest.mark.parametrize("name", ["mail", ORDERS])
-    @pytest.mark.parametrize("changes", [{"max_receives": 0}, {"colour": 1}])
+    @pytest.mark.parametrize("changes", [{"max_receives": -1}, {"colour": 1}])
     def test_a_setting_out_of_bounds_changes_nothing(
         self, store: FullStore, name: str, changes: dict[str, float]
     ) -> None:

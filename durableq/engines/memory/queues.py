@@ -1,0 +1,64 @@
+"""Queues: created, changed, and as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from durableq.engines.memory import breaker
+from durableq.engines.memory.base import operation, query
+from durableq.engines.memory.coalescing import MemoryCoalescing
+from durableq.engines.memory.tables import Queue
+from durableq.model.flow.info import limits_info
+from durableq.model.flow.sending import check_dead_letter_settings
+from durableq.model.info import QueueInfo
+from durableq.model.message import State
+from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
+from durableq.model.settings import QueueSettings
+
+
+class MemoryQueues(MemoryCoalescing):
+    """The queues of the core."""
+
+    @operation
+    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
+        """Create a queue if it is missing, and change these settings."""
+        queues = self._tables.queues
+        if name not in queues:
+            check_new_queue_name(name)
+            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
+            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
+        before = queues[name].settings
+        settings = before.changed(changes)
+        if queues[name].dead_letter_queue is None:
+            check_dead_letter_settings(name, settings)
+        queues[name] = queues[name]._replace(settings=settings)
+        self._settings_changed(name, before)
+        self._regroup(name, before)
+        return self._queue_info(name)
+
+    def _queue_info(self, name: str) -> QueueInfo:
+        settings, dead_letter_queue, counters = self._queue(name)
+        rows = self._tables.in_queue(name)
+        states = [row.state for row in rows if not row.held]
+        counts = Counts(
+            ready=states.count(State.READY),
+            delayed=states.count(State.DELAYED),
+            in_flight=states.count(State.IN_FLIGHT),
+            held=len(rows) - len(states),
+            blocked=states.count(State.BLOCKED),
+        )
+        ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
+        oldest_ms = min(ready, default=None)
+        now_ms = self._clock.lease_ms()
+        limits = limits_info(self._flow_state(name), now_ms)
+        if settings.breaker:
+            limits = limits.with_breaker(breaker.state_of(self._tables, name), now_ms)
+        if settings.max_backlog_bytes:
+            limits = replace(limits, backlog_bytes=self._backlog(name).body_bytes)
+        return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms, limits)
+
+    @query
+    def settings(self, queue: str) -> QueueSettings:
+        """Return a queue's settings."""
+        return self._queue(queue).settings
