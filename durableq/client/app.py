@@ -215,7 +215,7 @@ class DurableQ(Registrations, Values):
         Settings given here are written to the file when it is opened; others stay as they are.
 
         Args:
-            name: 1 to 76 characters of A-Z a-z 0-9 _ . - (with `-dlq` behind it, that queue's
+            name: 1 to 80 characters of A-Z a-z 0-9 _ . - (with `-dlq` behind it, that queue's
                 dead-letter queue).
             options: as in QueueOptions; times are in seconds, and None switches a limit off. The
                 settings of limits are in docs/FLOW_CONTROL.md, the others are visibility_timeout,

@@ -14,6 +14,9 @@ from durableq.model.text import shown
 
 DEAD_LETTER_SUFFIX: Final = "-dlq"
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+#: Behind the name of a queue of the SQS endpoint, its account and region, if they are not the
+#: default ones.
+_PLACE = re.compile(r"[0-9]{12}\.[a-z0-9-]{1,40}")
 
 
 def dead_letter_name(queue: str) -> str:
@@ -27,10 +30,12 @@ def check_new_queue_name(name: object) -> None:
     Raises:
         InvalidInput: not 1 to 80 of A-Z a-z 0-9 _ . -, or it ends in `-dlq`.
     """
-    longest = MAX_QUEUE_NAME_CHARS - len(DEAD_LETTER_SUFFIX)
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > longest:
+    plain, at, place = name.partition("@") if isinstance(name, str) else ("", "", "")
+    is_possible = _NAME.fullmatch(plain) and len(plain) <= MAX_QUEUE_NAME_CHARS
+    if not (is_possible and isinstance(name, str)) or (at and not _PLACE.fullmatch(place)):
         raise InvalidInput(
-            f"A queue's name has 1 to {longest} characters of A-Z a-z 0-9 _ . -, got {shown(name)}."
+            f"A queue's name has 1 to {MAX_QUEUE_NAME_CHARS} characters of A-Z a-z 0-9 _ . -, "
+            f"got {shown(name)}."
         )
     if name.endswith(DEAD_LETTER_SUFFIX):
         raise InvalidInput(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from durableq.model.message import Receipt
+from durableq.model.queues import dead_letter_name
 from durableq.serve.context import Context
 from durableq.serve.errors import ServiceError
 from durableq.serve.sqs import handles, names, policies
@@ -131,9 +132,11 @@ def test_a_permission_that_is_not_possible_is_refused() -> None:
 def test_a_queue_has_one_key_in_the_store() -> None:
     elsewhere = names.QueueName("orders", "111111111111", "cn-north-1")
     assert SOURCE.key == "orders"
-    assert elsewhere.key == "orders@111111111111/cn-north-1"
+    assert elsewhere.key == "orders@111111111111.cn-north-1"
     assert elsewhere.arn == "arn:aws-cn:sqs:cn-north-1:111111111111:orders"
-    for name in (SOURCE, elsewhere):
+    dead = elsewhere._replace(name="orders-dlq")
+    assert dead.key == "orders@111111111111.cn-north-1-dlq" == dead_letter_name(elsewhere.key)
+    for name in (SOURCE, elsewhere, dead, names.QueueName("orders-dlq")):
         assert names.from_key(name.key) == names.from_arn(name.arn) == name
 
 

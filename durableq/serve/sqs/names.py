@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.serve.context import DEFAULT_ACCOUNT, DEFAULT_REGION, Context
 from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs.reading import Parameters, invalid, required_text
@@ -28,10 +29,14 @@ class QueueName(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The name of the queue in the store."""
+        """The name of the queue in the store.
+
+        That of a dead-letter queue ends with `-dlq` there, wherever it is.
+        """
         if (self.account, self.region) == (DEFAULT_ACCOUNT, DEFAULT_REGION):
             return self.name
-        return f"{self.name}@{self.account}/{self.region}"
+        plain = self.name.removesuffix(DEAD_LETTER_SUFFIX)
+        return f"{plain}@{self.account}.{self.region}{self.name[len(plain) :]}"
 
     @property
     def arn(self) -> str:
@@ -54,8 +59,11 @@ class QueueName(NamedTuple):
 def from_key(key: str) -> QueueName:
     """Return the name of a queue of the store."""
     name, found, rest = key.partition("@")
-    account, _, region = rest.partition("/")
-    return QueueName(name, account, region) if found else QueueName(name)
+    if not found:
+        return QueueName(name)
+    plain = rest.removesuffix(DEAD_LETTER_SUFFIX)
+    account, _, region = plain.partition(".")
+    return QueueName(name + rest[len(plain) :], account, region)
 
 
 def from_arn(arn: str) -> QueueName | None:
