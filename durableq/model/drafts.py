@@ -21,6 +21,25 @@ from durableq.model.limits import (
 from durableq.model.text import shown
 from durableq.model.units import Seconds, check_whole, due_ms, to_ms, wall_ms
 
+#: Forms of a body, as the column `body_format` has them: JSON text or bytes, told by their type, or
+#: a text that is no JSON, stored as a JSON string. If recovery changes that to a body that is no
+#: string, it is as any other.
+AS_SENT: Final = 0
+TEXT: Final = 1
+
+
+class Envelope(NamedTuple):
+    """The parts of a message that a client of the SQS endpoint sees, and a Python handler does not.
+
+    `wire_message` makes and reads it. A message of a Python sender has none.
+    """
+
+    body_format: int = AS_SENT
+    #: Types and binary values of attributes, and system attributes, as JSON; None: there are none.
+    system_attributes: str | None = None
+    #: Wall clock; 0 in a draft, FOREVER_MS before the first receive.
+    first_received_at_ms: int = 0
+
 
 class DraftFlow(NamedTuple):
     """The options of a message that take part in flow control."""
@@ -39,6 +58,9 @@ class DraftFlow(NamedTuple):
     expires_in_ms: int | None = None
     #: The time at which it is ready, on the wall clock; None: after its delay.
     at_ms: int | None = None
+    #: Of a message over SQS; None if it is as a Python sender would send it. It is here, so that
+    #: a send without any of these looks for nothing else.
+    envelope: Envelope | None = None
 
     @property
     def is_planned(self) -> bool:
@@ -280,6 +302,14 @@ def drafts(bodies: Iterable[Json | bytes], **options: Unpack[SendOptions]) -> li
     return [Draft(encode(body), *rest) for body in bodies]
 
 
+def size_as_sent(one: Draft) -> int:
+    """Return the size of a body in bytes as its sender counts it; a text may be stored longer."""
+    envelope = one.flow.envelope if one.flow else None
+    if envelope is None or envelope.body_format != TEXT:
+        return codec.size(one.body)
+    return codec.size(codec.decode(one.body))
+
+
 def too_large(drafts: Sequence[Draft], number: int, queue: str, most: int) -> InvalidBody:
     """Return the refusal of a send by the queue's `max_body_bytes`.
 
@@ -289,7 +319,7 @@ def too_large(drafts: Sequence[Draft], number: int, queue: str, most: int) -> In
         queue: the name of the queue.
         most: its limit.
     """
-    size = codec.size(drafts[number - 1].body)
+    size = size_as_sent(drafts[number - 1])
     what, nothing = "The body has", "Nothing was sent."
     if len(drafts) > 1:
         what = f"Message {number} of this batch has a body of"

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from durableq.model import codec
 from durableq.model.arguments import check_text
 from durableq.model.codec import Encoded
-from durableq.model.drafts import Draft, SendOptions, check_key, draft, drafts
+from durableq.model.drafts import Draft, Envelope, SendOptions, check_key, draft, drafts
 from durableq.model.errors import InvalidInput
 from durableq.model.fingerprint import fingerprint as fingerprint_of
 from durableq.model.limits import (
@@ -37,6 +37,7 @@ __all__ = [
     "DeadLetter",
     "Draft",
     "Duplicate",
+    "Envelope",
     "Event",
     "Failure",
     "HistoryEvent",
@@ -50,8 +51,10 @@ __all__ = [
     "RecordStatus",
     "Refusal",
     "SendOptions",
+    "Served",
     "State",
     "check_key",
+    "check_served",
     "draft",
     "drafts",
     "of_fields",
@@ -115,6 +118,8 @@ class Message(NamedTuple):
     group: str | None = None
     #: Wall clock; None if it does not expire.
     expires_at_ms: int | None = None
+    #: Only in the answer of a receive that asks for it; see Served.
+    envelope: Envelope | None = None
 
     @property
     def generation(self) -> int:
@@ -185,6 +190,26 @@ class Gather(NamedTuple):
         if ready.number >= self.least or not ready.number:
             return 0
         return max(0, min(self.window_ms, lease_ms // 3) - ready.waited_ms)
+
+
+class Served(NamedTuple):
+    """The terms of a receive for the SQS endpoint. Its messages come with their envelopes."""
+
+    #: After each message come the next of its group, in order, before those of another group: more
+    #: than may be active, as one batch.
+    fill_groups: bool = False
+
+
+def check_served(served: Served, *, by_group: bool) -> None:
+    """Check the terms of a receive for the SQS endpoint.
+
+    Raises:
+        InvalidInput: it asks for batches of one group as well.
+    """
+    if served.fill_groups and by_group:
+        raise InvalidInput(
+            "fill_groups and by_group both say which messages of a group come together: give one."
+        )
 
 
 class Completion(NamedTuple):

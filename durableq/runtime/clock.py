@@ -58,6 +58,7 @@ DATES: Final = frozenset(
         "sent_at_ms",
         "enqueued_at_ms",
         "delayed_until_ms",
+        "first_received_at_ms",
         "at_ms",
         "died_at_ms",
         "died_before_ms",

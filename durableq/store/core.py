@@ -17,15 +17,12 @@ Rules for all operations:
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, overload
 
 from durableq.model.errors import DurableQError, QueueFull, Unsupported
 from durableq.model.info import Pruned, QueueInfo, WorkerInfo, WorkerStats
-from durableq.model.limits import MAX_WAIT_MS
 from durableq.model.message import (
     Completion,
     Draft,
@@ -35,9 +32,9 @@ from durableq.model.message import (
     Ready,
     Receipt,
     Received,
+    Served,
 )
 from durableq.model.settings import QueueSettings
-from durableq.model.units import check_whole
 
 if TYPE_CHECKING:
     from durableq.store.capabilities import (
@@ -143,6 +140,7 @@ class Receive:
     owner_id: int = 0
     by_group: bool = False
     gather: Gather | None = None
+    served: Served | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +230,7 @@ class Queueing(Protocol):
         wait_ms: int = 0,
         by_group: bool = False,
         gather: Gather | None = None,
+        served: Served | None = None,
     ) -> Received:
         """Lease up to `limit` ready messages: highest priority first, then oldest first.
 
@@ -257,6 +256,9 @@ class Queueing(Protocol):
                 batch. A message without a group, or one that was received before, comes alone.
             gather: lease none while fewer are ready, and not long enough. `count_ready` counts
                 them in the transaction that leases: of several receivers, one takes a batch.
+            served: the terms of a receive for the SQS endpoint, which gets envelopes. With
+                `fill_groups` each message is followed by those behind it in its group, also by
+                such as were received before. While any of a batch is in flight, its groups wait.
 
         Returns:
             The messages and duplicates. With neither, `wait_ms` is the time until a receive may
@@ -385,52 +387,6 @@ class Store(Queueing, Protocol):
                 f"capability {capability.label!r}."
             )
         return self
-
-
-class CanWait(Protocol):
-    """The part of a store that a receive waits with."""
-
-    def ready_in_ms(self, queues: Sequence[str]) -> int | None:
-        """Return the time until a receive may return a message; see Queueing."""
-        ...
-
-    def watch(self) -> Watch:
-        """Start watching for writes."""
-        ...
-
-
-def receive_or_wait(
-    store: CanWait, queue: str, wait_ms: int, receive: Callable[[], Received]
-) -> Received:
-    """Receive as Queueing.receive does, for engines whose `receive` does not wait by itself.
-
-    Args:
-        store: the engine's store.
-        queue: the source.
-        wait_ms: as for Queueing.receive.
-        receive: one receive, in a transaction of its own.
-    """
-    check_whole(wait_ms, "The wait of a receive in ms", 0, MAX_WAIT_MS)
-    received = receive()
-    if not received.idle:
-        return received
-    if not wait_ms:
-        is_known = received.wait_ms is not None
-        return received if is_known else received._replace(wait_ms=store.ready_in_ms([queue]))
-    deadline = time.monotonic() + wait_ms / 1000
-    with closing(store.watch()) as watch:
-        while True:
-            ready_in_ms = store.ready_in_ms([queue])
-            if ready_in_ms == 0:  # a receive is a write, and others write to other queues
-                received = receive()
-                if not received.idle:
-                    return received
-                ready_in_ms = received.wait_ms or 0  # of a batch that is not gathered yet
-            left_seconds = deadline - time.monotonic()
-            if left_seconds <= 0:
-                return received._replace(wait_ms=ready_in_ms)
-            until_due = left_seconds if ready_in_ms is None else ready_in_ms / 1000
-            watch.wait(min(left_seconds, until_due))
 
 
 OpenStore = Callable[[str], Store]

@@ -7,7 +7,7 @@ already when the limit was lowered, and no group has blocked messages and room f
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
@@ -19,6 +19,7 @@ from durableq.model.message import (
     Failure,
     Outcome,
     Reason,
+    Served,
     State,
     draft,
 )
@@ -96,11 +97,15 @@ class GroupsSideBySide(SideBySide):
         queue=st.sampled_from(["orders", "orders", "mail"]),
         limit=st.integers(1, 4),
         how=st.sampled_from(["complete", "cut", "fail", "leave"]),
+        terms=st.sampled_from([{"by_group": True}, {"served": Served(fill_groups=True)}]),
     )
-    def work_by_group(self, queue: str, limit: int, how: str) -> None:
-        """A batch of one group: done, cut at its second message, failed, or left to its lease."""
+    def work_by_group(self, queue: str, limit: int, how: str, terms: dict[str, Any]) -> None:
+        """A batch of one group: done, cut at its second message, failed, or left to its lease.
+
+        Or one that is filled from several.
+        """
         before = len(self.leases)
-        self.take(lambda engine: engine.store.receive(queue, limit, by_group=True))
+        self.take(lambda engine: engine.store.receive(queue, limit, **terms))
         batch, failure = self.leases[before:], Failure(Reason.HANDLER_ERROR, "E", "no")
         done, failed = {"complete": (batch, []), "fail": ([], batch)}.get(
             how, (batch[:1], batch[1:2])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import groups, leaving
+from durableq.engines.sql import group_batches, groups, leaving
 from durableq.engines.sql.group_rate import GroupTokens
 from tests.sabotage.texts import rewrite
 
@@ -69,7 +69,32 @@ def jump_over_a_message_that_waits() -> None:
     rewrite("FOLLOWING", "durableq_message.delayed_until_ms <=", "0 * durableq_message.priority <=")
 
 
+def fill_a_batch_with_what_was_not_received() -> None:
+    """Messages that come back are tried one by one, as in a batch of one group."""
+    made: Any = group_batches.Batches
+    of = made.of
+    made.of = lambda tx, terms, retention_ms, fills, *_: of(tx, terms, retention_ms, fills, 0, None)
+
+
+def go_on_behind_a_message_that_had_all_its_receives() -> None:
+    module: Any = group_batches
+    module._may_be_received = lambda *_: True
+
+
+def forget_the_kind_of_a_text() -> None:
+    """A client gets a text as the JSON string in which it is stored."""
+    rewrite("INSERT_ENVELOPE", ":body_format", "0 * :body_format")
+
+
+def count_the_first_receive_each_time() -> None:
+    rewrite("LEASE", "CASE WHEN (durableq_message.first_received_at_ms =", "CASE WHEN (0 <")
+
+
 BUGS = (
+    fill_a_batch_with_what_was_not_received,
+    go_on_behind_a_message_that_had_all_its_receives,
+    forget_the_kind_of_a_text,
+    count_the_first_receive_each_time,
     give_a_place_to_two,
     make_no_room_at_a_burial,
     go_on_with_the_last_of_a_group,
@@ -82,6 +107,19 @@ BUGS = (
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
+    (
+        "fill_a_batch_with_what_was_not_received",
+        _CONTRACT + "test_messages_that_were_received_before_come_in_order_in_one_batch",
+    ),
+    (
+        "go_on_behind_a_message_that_had_all_its_receives",
+        _CONTRACT + "test_a_batch_ends_before_a_message_that_has_had_all_its_receives",
+    ),
+    (
+        "forget_the_kind_of_a_text",
+        _CONTRACT + "test_a_body_comes_back_character_by_character",
+    ),
+    ("count_the_first_receive_each_time", _CONTRACT + "test_the_first_receive_is_remembered"),
     ("give_a_place_to_two", _CONTRACT + "test_so_many_of_a_group_are_active"),
     ("make_no_room_at_a_burial", _CONTRACT + "test_a_dead_head_lets_its_group_go_on"),
     ("go_on_with_the_last_of_a_group", _CONTRACT + "test_a_released_head_is_first_again"),

@@ -109,6 +109,7 @@ class MemoryDeadLetters(MemoryQueueing, DeadLetters):
                     source_queue=None,
                     killed_by=None,
                     recovery_count=recovery_count,
+                    first_received_at_ms=FOREVER_MS,
                     draft=draft,
                     expires_at_ms=due_ms + expires_in_ms if expires_in_ms else FOREVER_MS,
                 )

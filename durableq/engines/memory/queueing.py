@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from durableq.engines.memory import breaker, groups
+from durableq.engines.memory import groups
 from durableq.engines.memory.base import operation, query
+from durableq.engines.memory.delivering import MemoryDelivering
 from durableq.engines.memory.queues import MemoryQueues
-from durableq.engines.memory.tables import Lease, Record, Row
-from durableq.engines.memory.waiting import MemoryWaiting
+from durableq.engines.memory.tables import Lease, Row
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow, too_large, with_delays
+from durableq.model.drafts import DraftFlow, size_as_sent, too_large, with_delays
 from durableq.model.errors import (
     Conflict,
     DurableQError,
@@ -22,21 +21,16 @@ from durableq.model.errors import (
     QueueFull,
     Unsupported,
 )
-from durableq.model.flow.breaker import Phase
 from durableq.model.flow.sending import Incoming, plan
-from durableq.model.info import check_owner
 from durableq.model.lifecycle import (
     TOO_MANY_RECEIVES,
     Admission,
-    KnownKey,
     admit,
     is_exhausted,
 )
 from durableq.model.limits import (
-    MAX_RECEIVE,
     MAX_SEND_BATCH,
     MAX_SET_ASIDE,
-    MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
     RECLAIM_BATCH,
 )
@@ -53,9 +47,9 @@ from durableq.model.message import (
     Receipt,
     Received,
     RecordStatus,
-    State,
+    Served,
+    check_served,
 )
-from durableq.model.units import check_whole
 from durableq.runtime.room import send_when_room, warn_shed
 from durableq.store.core import (
     Answer,
@@ -66,11 +60,11 @@ from durableq.store.core import (
     Release,
     Send,
     Settle,
-    receive_or_wait,
 )
+from durableq.store.waiting import receive_or_wait
 
 
-class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
+class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
     """Operations of the core."""
 
     # ---- send
@@ -103,7 +97,7 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
         if dead_letter_queue is None:
             raise Conflict(f"{queue!r} is a dead-letter queue: only failed messages come there.")
         for number, draft in enumerate(drafts, 1):
-            size, most = codec.size(draft.body), settings.max_body_bytes
+            size, most = size_as_sent(draft), settings.max_body_bytes
             if size > most:
                 raise too_large(drafts, number, queue, most)
         moment = self._clock.moment()
@@ -135,9 +129,11 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
         wait_ms: int = 0,
         by_group: bool = False,
         gather: Gather | None = None,
+        served: Served | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
-        receive = partial(self._receive, queue, limit, visibility_ms, owner_id, by_group, gather)
+        terms = visibility_ms, owner_id, by_group, gather, served
+        receive = partial(self._receive, queue, limit, *terms)
         return receive_or_wait(self, queue, wait_ms, receive)
 
     @operation
@@ -149,7 +145,10 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
         owner_id: int,
         by_group: bool = False,
         gather: Gather | None = None,
+        served: Served | None = None,
     ) -> Received:
+        if served is not None:
+            check_served(served, by_group=by_group)
         lease = self._lease(queue, limit, visibility_ms, owner_id)
         promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
         received = Received([], [], 0)
@@ -163,21 +162,36 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
             return received._replace(more=more)
         granted: Counter[str] = Counter()
         heads = 1 if by_group else limit
+        fills = served is not None and served.fill_groups
+        is_free = retries is None and self._is_closed(queue)
+        behind = partial(self._following, lease=lease, granted=granted, received_too=is_free)
         with self._filling_later():
-            received, is_full = self._admit_each(ready, lease, retries, heads, granted)
+            admitted = ready, lease, retries, heads, granted
+            received, is_full = self._admit_each(*admitted, behind if fills else None)
         more = more or is_full
         if by_group and received.messages:
-            behind = self._following(received.messages[0], lease, limit - 1, granted)
-            received = received._replace(messages=[*received.messages, *behind])
+            led = self._following(received.messages[0], limit - 1, lease, granted)
+            received = received._replace(messages=[*received.messages, *led])
+        if served is not None:
+            received = received._replace(messages=[*map(self._with_envelope, received.messages)])
         self._charge(queue, received.messages)
         groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
         return received._replace(more=more)
 
     def _admit_each(
-        self, ready: list[Row], lease: Lease, retries: int | None, most: int, granted: Counter[str]
+        self,
+        ready: list[Row],
+        lease: Lease,
+        retries: int | None,
+        most: int,
+        granted: Counter[str],
+        behind: Callable[[Message, int], list[Message]] | None = None,
     ) -> tuple[Received, bool]:
-        """Decide about ready messages in order; return the answer, and whether it is full."""
-        received = Received([], [], 0)
+        """Decide about ready messages in order; return the answer, and whether it is full.
+
+        `behind` delivers the messages behind one that was delivered.
+        """
+        received, led = Received([], [], 0), set[str | None]()
         for row in ready:
             is_counted = retries is not None and row.receive_count > 0
             if is_counted and not retries:
@@ -185,45 +199,16 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
                 received = received._replace(set_aside=received.set_aside + 1)
             else:
                 retries = retries - 1 if is_counted and retries else retries
+                number = len(received.messages)
                 received = self._admit(row, lease, received, granted)
+                if behind is not None and number < len(received.messages) and row.group not in led:
+                    led.add(row.group)
+                    following = behind(received.messages[-1], most - len(received.messages))
+                    received = received._replace(messages=[*received.messages, *following])
             passed_over = len(received.duplicates) + received.set_aside
             if len(received.messages) == most or passed_over == MAX_SET_ASIDE:
                 return received, True
         return received, False
-
-    def _gathered_in_ms(self, queue: str, lease: Lease, gather: Gather) -> int:
-        """Return the time until a batch may be leased; 0: now."""
-        lease_ms = lease.until_ms - self._clock.lease_ms()
-        return gather.left_ms(self.count_ready(queue, gather.least), lease_ms)
-
-    def _admissible(self, queue: str, limit: int) -> tuple[int, int | None, list[Row]]:
-        """Return how many messages, and how many retries, may be leased, and the ready ones.
-
-        Probes of a breaker may all be retries.
-        """
-        has_breaker = self._queue(queue).settings.breaker
-        if has_breaker:
-            limit, _ = breaker.admitted(self._tables, queue, limit, [], self._now())
-        if not limit:
-            return 0, None, []
-        limit, retries, _ = self._allowance(queue, limit)
-        self._let_through(queue, retries or 0)
-        ready = self._ready(queue)
-        if not has_breaker or breaker.state_of(self._tables, queue).phase is Phase.CLOSED:
-            return limit, retries, ready
-        return limit, None, breaker.probes(self._tables, queue, ready)
-
-    def _lease(self, queue: str, limit: int, visibility_ms: int | None, owner_id: int) -> Lease:
-        if visibility_ms is None:
-            visibility_ms = self._queue(queue).settings.visibility_timeout_ms
-        check_whole(limit, "The limit of a receive", 1, MAX_RECEIVE)
-        if owner_id:
-            check_owner(owner_id)
-        return Lease(secrets.token_hex(16), self._lease_until(visibility_ms), owner_id)
-
-    def _lease_until(self, visibility_ms: int) -> int:
-        check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
-        return self._clock.lease_ms() + visibility_ms
 
     def _admit(self, row: Row, lease: Lease, received: Received, granted: Counter[str]) -> Received:
         """Apply the decision of `admit` to one ready message; return the messages so far."""
@@ -264,59 +249,6 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
         settings, dead_letter_queue, _ = self._queue(row.queue)
         buries = bool(settings.bury_at) and dead_letter_queue is not None
         return buries and is_exhausted(row.receive_count, settings.max_receives)
-
-    def _following(
-        self, head: Message, lease: Lease, limit: int, granted: Counter[str]
-    ) -> list[Message]:
-        """Deliver the messages behind a head, up to the first that has to wait."""
-        found: list[Message] = []
-        if head.receive_count > 1:
-            return found
-        now_ms, settings = self._clock.now_ms(), self._queue(head.queue).settings
-        for row in groups.members(self._tables, head.queue, head.group):
-            if row.state is not State.BLOCKED:
-                continue
-            since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
-            is_over = min(since_ms + settings.retention_ms, row.expires_at_ms) <= now_ms
-            is_plain = self._known(row)[0] is None and not (is_over or row.receive_count)
-            is_due = row.delayed_until_ms <= now_ms
-            if len(found) >= limit or not (is_plain and is_due):
-                break
-            if self._token_wait_ms(row, granted):
-                break
-            found.append(self._deliver(row, lease))
-        return found
-
-    def _token_wait_ms(self, row: Row, granted: Counter[str]) -> int:
-        return groups.token_wait_ms(self._tables, row, self._clock.lease_ms(), granted)
-
-    def _known(self, row: Row) -> tuple[KnownKey | None, int]:
-        """Return the record of a message's key, and the rest of its owner's lease in ms."""
-        record = self._tables.records.get(row.guarded_key) if row.guarded_key else None
-        if record is None:
-            return None, 0
-        owner = self._judge(record.owner)
-        holds = not isinstance(owner, Outcome)
-        left_ms = 0 if isinstance(owner, Outcome) else self._lease_left_ms(owner)
-        mine = row.draft.payload_hash or b""
-        same = codec.same_payload(record.payload_hash, mine, row.draft.body)
-        known_hash = mine if same else record.payload_hash
-        return KnownKey(record.status, known_hash, record.expires_at_ms or 0, holds), left_ms
-
-    def _deliver(self, row: Row, lease: Lease) -> Message:
-        by_id = row.state is State.DELAYED  # a dead letter that was not due
-        leased = self._put(
-            row,
-            state=State.IN_FLIGHT,
-            delayed_until_ms=0 if by_id else row.delayed_until_ms,
-            receive_count=row.receive_count + 1,
-            lease=lease,
-        )
-        receipt, now_ms = Receipt(row.queue, row.id, lease.token), self._clock.now_ms()
-        if row.guarded_key is not None and row.draft.payload_hash is not None:
-            record = Record(RecordStatus.IN_PROGRESS, receipt, row.draft.payload_hash, now_ms)
-            self._tables.records[row.guarded_key] = record
-        return self._as_message(leased)._replace(receipt=receipt)
 
     # ---- settle
 
@@ -400,8 +332,9 @@ class MemoryQueueing(MemoryQueues, MemoryWaiting, Queueing):
             match call:
                 case Send(queue, drafts):
                     return self.send_now(queue, drafts)
-                case Receive(queue, limit, visibility_ms, owner_id, by_group, gather):
-                    return self._receive(queue, limit, visibility_ms, owner_id, by_group, gather)
+                case Receive(queue, limit, visibility_ms, owner_id, by_group, gather, served):
+                    terms = visibility_ms, owner_id, by_group, gather, served
+                    return self._receive(queue, limit, *terms)
                 case Extend(receipts, visibility_ms):
                     return self.extend(receipts, visibility_ms)
                 case Settle(completions, failures, actor):

@@ -80,6 +80,7 @@ class Row(NamedTuple):
     sequence: int = 0
     #: The end of its debounce; 0: it has none.
     debounce_until_ms: int = 0
+    first_received_at_ms: int = FOREVER_MS
 
     @property
     def group(self) -> str | None:

@@ -23,7 +23,16 @@ from durableq.engines.sql.together import together
 from durableq.model import codec
 from durableq.model.errors import DurableQError
 from durableq.model.limits import MAX_RECEIVE, MAX_SEND_BATCH, MAX_VISIBILITY_MS
-from durableq.model.message import Completion, Draft, Failure, Gather, Outcome, Receipt, Received
+from durableq.model.message import (
+    Completion,
+    Draft,
+    Failure,
+    Gather,
+    Outcome,
+    Receipt,
+    Received,
+    Served,
+)
 from durableq.store.core import Answer, Call, Receive, Send, Settle
 
 _flow: Final = attrgetter("flow")
@@ -56,9 +65,10 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
         wait_ms: int = 0,
         by_group: bool = False,
         gather: Gather | None = None,
+        served: Served | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
-        wanted = Receive(queue, limit, visibility_ms, owner_id, by_group, gather)
+        wanted = Receive(queue, limit, visibility_ms, owner_id, by_group, gather, served)
         if type(wait_ms) is int and not wait_ms and _is_plain(wanted):
             done = self._work((), wanted)
             if done is not None:
@@ -73,6 +83,7 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
             wait_ms=wait_ms,
             by_group=by_group,
             gather=gather,
+            served=served,
         )
 
     def complete(self, completions: Sequence[Completion]) -> list[Outcome]:
@@ -127,6 +138,7 @@ def _is_plain(wanted: Receive) -> bool:
     return (
         not wanted.by_group
         and wanted.gather is None
+        and wanted.served is None
         and _is_whole(wanted.limit, MAX_RECEIVE)
         and (visibility_ms is None or _is_whole(visibility_ms, MAX_VISIBILITY_MS))
         and type(wanted.owner_id) is int

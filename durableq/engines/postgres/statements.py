@@ -771,6 +771,35 @@ durableq_history.id""",
     ("ids",),
 )
 
+# endpoint
+# INSERT_ENVELOPE: id, queue_id, state, rank, priority, delayed_until_ms, now_ms, retention_from_ms,
+#     body_bytes, key, payload_hash, attributes, body, group_id, sequence, replace_key,
+#     debounce_until_ms, expires_at_ms, body_format, system_attributes
+INSERT_ENVELOPE = """\
+INSERT INTO durableq_message (id, queue_id, state, rank, priority, deferred, receive_count,
+recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
+first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
+body_bytes, body_format, sequence, group_id, replace_key, key, payload_hash, attributes,
+system_attributes, body) VALUES (setval('durableq_message_id_seq', $1), $2::BIGINT, $3::BIGINT,
+$4::BIGINT, $5::BIGINT, 0, 0, 0, 2199023255552, $6::BIGINT, $7::BIGINT, $7::BIGINT,
+140737488355327, $8::BIGINT, $18::BIGINT, $17::BIGINT,
+'\\x00000000000000000000000000000000'::bytea, 1099511627776, $9::BIGINT, $19::BIGINT,
+$15::BIGINT, nullif($14::VARCHAR COLLATE "C", ''), nullif($16::VARCHAR COLLATE "C", ''),
+nullif($10::VARCHAR COLLATE "C", ''), nullif($11, '\\x'::bytea), nullif($12::VARCHAR COLLATE
+"C", ''), nullif($20::VARCHAR COLLATE "C", ''), $13::VARCHAR COLLATE "C") RETURNING
+durableq_message.id"""
+# ENVELOPES: ids
+ENVELOPES = """\
+SELECT durableq_message.id, durableq_message.body_format, durableq_message.system_attributes,
+durableq_message.first_received_at_ms
+FROM durableq_message
+WHERE durableq_message.id = ANY ($1)"""
+ENVELOPES_ONE = """\
+SELECT durableq_message.id, durableq_message.body_format, durableq_message.system_attributes,
+durableq_message.first_received_at_ms
+FROM durableq_message
+WHERE durableq_message.id = $1::BIGINT"""
+
 # events
 EVENTS_AFTER = Named(
     """\
@@ -2129,13 +2158,14 @@ REDRIVE = Named(
 UPDATE durableq_message SET queue_id=$1::BIGINT, state=$2::BIGINT, rank=($3 -
 durableq_message.priority * $4::BIGINT), receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
-delayed_until_ms=$5::BIGINT, enqueued_at_ms=$6::BIGINT, retention_from_ms=$7::BIGINT,
-expires_at_ms=$8::BIGINT, receipt='\\x00000000000000000000000000000000'::bytea,
-owner_id=1099511627776, body_bytes=coalesce($9, durableq_message.body_bytes),
-sequence=coalesce($10, durableq_message.sequence), source_queue_id=NULL, body=coalesce($11,
-durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL WHERE durableq_message.id =
-$12::BIGINT AND durableq_message.queue_id + 0 = $13::BIGINT AND durableq_message.receipt = $14
-AND durableq_message.state + 0 = 1 RETURNING durableq_message.body_bytes""",
+delayed_until_ms=$5::BIGINT, enqueued_at_ms=$6::BIGINT, first_received_at_ms=140737488355327,
+retention_from_ms=$7::BIGINT, expires_at_ms=$8::BIGINT,
+receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776,
+body_bytes=coalesce($9, durableq_message.body_bytes), sequence=coalesce($10,
+durableq_message.sequence), source_queue_id=NULL, body=coalesce($11, durableq_message.body),
+burial_reason=NULL, burial_fingerprint=NULL WHERE durableq_message.id = $12::BIGINT AND
+durableq_message.queue_id + 0 = $13::BIGINT AND durableq_message.receipt = $14 AND
+durableq_message.state + 0 = 1 RETURNING durableq_message.body_bytes""",
     (
         "target",
         "to_state",

@@ -249,6 +249,7 @@ def _messages(
             of_fields(Receipt, (queue, message_id, token)),
             group,
             None if expires_at_ms == FOREVER_MS else expires_at_ms,
+            None,
         )
         messages.append(of_fields(Message, fields))
     return messages
@@ -257,7 +258,7 @@ def _messages(
 def _rest(database: Database, wanted: Receive, messages: list[Message]) -> Received | DurableQError:
     """Let the shared operation receive behind these messages, which are leased."""
     limit = wanted.limit - len(messages)
-    of_queue = wanted.queue, limit, wanted.visibility_ms, wanted.owner_id, False
+    of_queue = wanted.queue, limit, wanted.visibility_ms, wanted.owner_id
     try:
         rest = database.run(receiving.receive, *of_queue)
     except DurableQError as error:

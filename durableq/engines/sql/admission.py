@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
 from durableq.engines.sql.expiring import expire_waiting
@@ -54,6 +54,17 @@ IS_PLAIN: Final = len(READY_COLUMNS)
 _BURY_AT_RECEIVE: Final = int(Limits.BURY_AT_RECEIVE)
 
 
+class Behind(Protocol):
+    """The messages behind the heads of a receive."""
+
+    #: By the id of the head.
+    rows: dict[int, list[Row]]
+
+    def take(self, head: Row, left: int, taken: set[str]) -> int:
+        """Find those behind a head; return by how many the receive is to be shorter."""
+        ...
+
+
 class Terms(NamedTuple):
     """The terms of one receive: its queue, and the token, length and owner of its leases."""
 
@@ -66,11 +77,10 @@ class Terms(NamedTuple):
     owner: int
     #: Of the rates of groups, if they are on.
     tokens: GroupTokens | None = None
-
-    @property
-    def suspect_receives(self) -> int:
-        """The receives from which on a message may have had too many, which `examine` decides."""
-        return 1 if self.limits & _BURY_AT_RECEIVE else MANY
+    #: Of a receive whose messages are followed by others of their groups.
+    behind: Behind | None = None
+    #: The receives from which on a message may have had too many, which `examine` decides.
+    suspect_receives: int = MANY
 
 
 class Facts(NamedTuple):

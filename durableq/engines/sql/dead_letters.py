@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from durableq.engines.sql import groups
+from durableq.engines.sql.admission import ID, Row
 from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.leaving import come, left
 from durableq.engines.sql.queries import as_message, find_queue
-from durableq.engines.sql.receiving import lease_dead_letters
+from durableq.engines.sql.receiving import deliver, promote, terms_of
+from durableq.engines.sql.reclaiming import reclaim_expired
 from durableq.engines.sql.send_terms import send_terms
 from durableq.engines.sql.settling import LeasedMessage, find_leased, put_back, refusal
 from durableq.engines.sql.transactions import (
@@ -32,7 +34,7 @@ from durableq.model.dead_letters import (
 )
 from durableq.model.decisions import Decision, Discard, Hold, Release, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidBody
-from durableq.model.limits import SEARCHED
+from durableq.model.limits import MAX_RECEIVE_BATCH, SEARCHED
 from durableq.model.message import (
     FOREVER_MS,
     DeadLetter,
@@ -44,6 +46,7 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+from durableq.model.units import check_whole
 from durableq.runtime.clock import shift
 from durableq.store.capabilities import DeadLetters
 
@@ -350,3 +353,27 @@ def _group(row: tuple[Any, ...]) -> DeadLetterGroup:
         last_died_ms,
         str(example),
     )
+
+
+def lease_dead_letters(
+    tx: WriteTransaction, queue: str, ids: Sequence[str], visibility_ms: int | None, owner_id: int
+) -> list[Message]:
+    """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
+    check_whole(len(ids), "The number of dead letters", 1, MAX_RECEIVE_BATCH)
+    row = tx.queue(queue)
+    of_queue = queue, row.id, row.limits
+    terms = terms_of(tx, len(ids), of_queue, visibility_ms, row.visibility_timeout_ms, owner_id)
+    promote(tx, row.id)
+    reclaim_expired(tx, row)
+    chosen = _chosen(tx, row.id, len(ids), ids)
+    return deliver(tx, terms, chosen, {}) if chosen else []
+
+
+def _chosen(tx: WriteTransaction, queue_id: int, limit: int, ids: Sequence[str]) -> list[Row]:
+    """Return the chosen dead letters, and make them ready, also those on hold."""
+    chosen = tx.list_of([row_id(message_id) for message_id in ids])
+    found = tx.run(tx.sql.DEAD_LETTERS, ids=chosen, in_queue=queue_id, limit=limit).fetchall()
+    # Those that were ready already are not moved; leasing them looks at the rest.
+    tx.moved(tx.sql.CHOOSE, ids=tx.list_of([dead_letter[ID] for dead_letter in found]))
+    rows: list[Row] = found
+    return rows

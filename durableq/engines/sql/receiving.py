@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import partial
-from operator import itemgetter
 from typing import Any, Final
 
 from durableq.engines.sql import flow
@@ -26,16 +25,17 @@ from durableq.engines.sql.admission import (
     within_budget,
 )
 from durableq.engines.sql.columns import NEEDS_UPKEEP, NO_RECEIPT
-from durableq.engines.sql.group_batches import following
+from durableq.engines.sql.envelopes import with_envelopes
+from durableq.engines.sql.group_batches import Batches, with_following
 from durableq.engines.sql.group_rate import GroupTokens
+from durableq.engines.sql.leased_keys import take_over_keys
 from durableq.engines.sql.queries import count_ready, find_queue, ready_in_ms
 from durableq.engines.sql.reclaiming import reclaim_expired, stored_owner
 from durableq.engines.sql.settling import LeasedMessage, put_back
-from durableq.engines.sql.transactions import Operations, Token, WriteTransaction, row_id
+from durableq.engines.sql.transactions import Operations, Token, WriteTransaction
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import (
     MAX_RECEIVE,
-    MAX_RECEIVE_BATCH,
     MAX_SET_ASIDE,
     MAX_VISIBILITY_MS,
     PROMOTE_BATCH,
@@ -48,16 +48,20 @@ from durableq.model.message import (
     Ready,
     Receipt,
     Received,
+    Served,
     State,
+    check_served,
     of_fields,
 )
-from durableq.model.settings import RECEIVE_LIMITS, Limits
+from durableq.model.settings import MANY, RECEIVE_LIMITS, Limits
 from durableq.model.units import check_whole
-from durableq.store.core import Watch, receive_or_wait
+from durableq.store.core import Watch
+from durableq.store.waiting import receive_or_wait
 
 _Admitted = tuple[list[Row], dict[int, Facts], NotDelivered, bool]
 _IN_FLIGHT: Final = State.IN_FLIGHT  # to look up a member takes 0.2 µs for each message
 _GROUP_RATE: Final = int(Limits.GROUP_RATE)
+_BURY_AT_RECEIVE: Final = int(Limits.BURY_AT_RECEIVE)
 #: The flags of RECEIVE_FROM that a limit of receives sets.
 _LIMITED: Final = RECEIVE_LIMITS << 1
 
@@ -75,14 +79,19 @@ class Receiving(Operations):
         wait_ms: int = 0,
         by_group: bool = False,
         gather: Gather | None = None,
+        served: Served | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
         if wait_ms or type(wait_ms) is not int:
             lease: dict[str, Any] = {"visibility_ms": visibility_ms, "owner_id": owner_id}
-            lease |= {"by_group": by_group, "gather": gather}
+            lease |= {"by_group": by_group, "gather": gather, "served": served}
             once = partial(self.receive, queue, limit, **lease)
             return receive_or_wait(self, queue, wait_ms, once)
-        return self._database.run(receive, queue, limit, visibility_ms, owner_id, by_group, gather)
+        fills = False if by_group else None
+        if served is not None:
+            terms = visibility_ms, owner_id, fills, gather
+            return self._database.run(receive_served, queue, limit, *terms, served)
+        return self._database.run(receive, queue, limit, visibility_ms, owner_id, fills, gather)
 
     def watch(self) -> Watch:
         """Start watching for writes; each engine has its own way."""
@@ -105,16 +114,16 @@ def receive(
     limit: int,
     visibility_ms: int | None,
     owner_id: int,
-    by_group: bool = False,
+    fills: bool | None = None,
     gather: Gather | None = None,
 ) -> Received:
-    """Lease up to `limit` messages; see Queueing.receive."""
+    """Lease messages; see Queueing.receive. `fills` is for `Batches`; None: there are none."""
     text = flow.receive_text(tx, queue, limit) if queue in tx.limited else tx.sql.RECEIVE_FROM
     found = tx.execute(text, (queue, tx.now_ms, tx.lease_now_ms)).fetchone()
     if found is None:
         raise UnknownQueue(queue)
     tx.revision, flags, queue_id, timeout_ms, retention_ms, *state = found
-    terms = _terms(tx, limit, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
+    terms = terms_of(tx, limit, (queue, queue_id, flags >> 1), visibility_ms, timeout_ms, owner_id)
     more, retries, before, probing = False, None, None, None
     if flags & NEEDS_UPKEEP or gather is not None:
         (more, nothing), state = _prepare(tx, flags, terms, gather), ()
@@ -127,19 +136,37 @@ def receive(
     elif state:
         del tx.limited[queue]
     admit = _admit if probing is None else partial(_admit_probes, probing.taken)
-    found = admit(tx, terms, 1 if by_group else limit, retention_ms, retries)
-    admitted, known, undelivered, is_full = found
+    terms = terms if fills is None else Batches.of(tx, terms, retention_ms, fills, retries, probing)
+    admitted, known, undelivered, is_full = admit(tx, terms, limit, retention_ms, retries)
     aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
-    messages = _deliver(tx, terms, admitted, known) if admitted else []
-    if by_group and messages:
-        messages += _deliver_following(tx, terms, admitted[0], limit - 1, retention_ms)
+    messages = deliver(tx, terms, admitted, known) if admitted else []
+    if terms.behind is not None:
+        messages = with_following(tx, terms, terms.behind.rows, admitted, messages, deliver)
     if messages and before is not None:
         flow.charge(tx, terms[:3], before, messages)
     more = more or is_full
-    idle = not (messages or undelivered.duplicates or aside or more)
-    wait_ms = ready_in_ms(tx, [queue]) if idle else None
+    is_idle = not (messages or undelivered.duplicates or aside or more)
+    wait_ms = ready_in_ms(tx, [queue]) if is_idle else None
     received = Received(messages, undelivered.duplicates, aside, more, wait_ms)
     return tx.shown(received) if tx.offset_ms else received
+
+
+def receive_served(
+    tx: WriteTransaction,
+    queue: str,
+    limit: int,
+    visibility_ms: int | None,
+    owner_id: int,
+    fills: bool | None,
+    gather: Gather | None,
+    served: Served,
+) -> Received:
+    """Lease messages for the SQS endpoint; see Queueing.receive."""
+    check_served(served, by_group=fills is not None)
+    received = receive(
+        tx, queue, limit, visibility_ms, owner_id, served.fill_groups or None, gather
+    )
+    return received._replace(messages=with_envelopes(tx, received.messages))
 
 
 def _prepare(
@@ -162,21 +189,7 @@ def _prepare(
     return more, None
 
 
-def lease_dead_letters(
-    tx: WriteTransaction, queue: str, ids: Sequence[str], visibility_ms: int | None, owner_id: int
-) -> list[Message]:
-    """Lease dead letters by id; see DeadLetters.lease_dead_letters."""
-    check_whole(len(ids), "The number of dead letters", 1, MAX_RECEIVE_BATCH)
-    row = tx.queue(queue)
-    of_queue = queue, row.id, row.limits
-    terms = _terms(tx, len(ids), of_queue, visibility_ms, row.visibility_timeout_ms, owner_id)
-    _promote(tx, row.id)
-    reclaim_expired(tx, row)
-    chosen = _dead_letters(tx, row.id, len(ids), ids)
-    return _deliver(tx, terms, chosen, {}) if chosen else []
-
-
-def _terms(
+def terms_of(
     tx: WriteTransaction,
     limit: int,
     queue: tuple[str, int, int],
@@ -205,7 +218,8 @@ def _terms(
     owner = stored_owner(owner_id) if owner_id else tx.owner_outside
     *_, queue_id, limits = queue
     tokens = GroupTokens(tx, queue_id) if limits & _GROUP_RATE else None
-    return Terms(*queue, new_token(), visibility_ms, owner, tokens)
+    suspect = 1 if limits & _BURY_AT_RECEIVE else MANY
+    return Terms(*queue, new_token(), visibility_ms, owner, tokens, None, suspect)
 
 
 def new_token() -> Token:
@@ -213,7 +227,7 @@ def new_token() -> Token:
     return bytearray(os.urandom(len(NO_RECEIPT)))
 
 
-def _promote(tx: WriteTransaction, queue_id: int) -> int:
+def promote(tx: WriteTransaction, queue_id: int) -> int:
     """Make due messages ready, at most PROMOTE_BATCH, earliest due first; return the number."""
     values = {"in_queue": queue_id, "now_ms": tx.now_ms, "limit": PROMOTE_BATCH}
     due = tx.execute(tx.sql.DUE, values).fetchall()
@@ -222,20 +236,10 @@ def _promote(tx: WriteTransaction, queue_id: int) -> int:
     return len(tx.moved(tx.sql.PROMOTE, ids=tx.list_of([message_id for (message_id,) in due])))
 
 
-def _dead_letters(tx: WriteTransaction, queue_id: int, limit: int, ids: Sequence[str]) -> list[Row]:
-    """Return the chosen dead letters, and make them ready, also those on hold."""
-    chosen = tx.list_of([row_id(message_id) for message_id in ids])
-    found = tx.run(tx.sql.DEAD_LETTERS, ids=chosen, in_queue=queue_id, limit=limit).fetchall()
-    # Those that were ready already are not moved; leasing them looks at the rest.
-    tx.moved(tx.sql.CHOOSE, ids=tx.list_of([dead_letter[ID] for dead_letter in found]))
-    rows: list[Row] = found
-    return rows
-
-
 def _keep_up(tx: WriteTransaction, queue: str) -> bool:
     """Make due messages ready, and take back ended leases; return whether there may be more."""
     row = tx.queue(queue)
-    promoted, reclaimed = _promote(tx, row.id), reclaim_expired(tx, row)
+    promoted, reclaimed = promote(tx, row.id), reclaim_expired(tx, row)
     return promoted == PROMOTE_BATCH or reclaimed == RECLAIM_BATCH
 
 
@@ -274,8 +278,7 @@ def _admit(
     """
     admitted: list[Row] = []
     known: dict[int, Facts] = {}
-    taken: set[str] = set()
-    undelivered, is_full, suspect = NotDelivered(), False, terms.suspect_receives
+    taken, undelivered, is_full, suspect = set[str](), NotDelivered(), False, terms.suspect_receives
     values = (terms.queue_id, tx.now_ms - retention_ms, tx.now_ms, limit + MAX_SET_ASIDE)
     rows = tx.raw.execute(ready or tx.sql.READY, values)  # a cursor of its own
     try:
@@ -295,29 +298,19 @@ def _admit(
                     break
                 continue
             admitted.append(row)
-            if len(admitted) >= limit:
-                is_full = True
-                break
             if key is not None and row[SOURCE_QUEUE_ID] is None:
                 taken.add(key)
+            if terms.behind is not None:
+                limit -= terms.behind.take(row, limit - len(admitted), taken)
+            if is_full := len(admitted) >= limit:
+                break
     finally:
         rows.close()
     is_full = is_full or undelivered.number >= MAX_SET_ASIDE
     return admitted, known, undelivered, is_full
 
 
-def _deliver_following(
-    tx: WriteTransaction, terms: Terms, head: Row, limit: int, retention_ms: int
-) -> list[Message]:
-    """Lease the messages behind the head of a group, which may be more than may be active."""
-    rows = following(tx, terms, head, limit, retention_ms)
-    if not rows:
-        return []
-    tx.execute(tx.sql.ADD_ACTIVE, (len(rows), terms.queue_id, head[GROUP]))
-    return _deliver(tx, terms, rows, {}, (tx.sql.LEASE_FOLLOWING, tx.sql.LEASE_FOLLOWING_ONE))
-
-
-def _deliver(
+def deliver(
     tx: WriteTransaction,
     terms: Terms,
     admitted: list[Row],
@@ -354,7 +347,7 @@ def lease_ready(
 ) -> list[int]:
     """Lease ready messages; return the ids of those that no other process has taken meanwhile.
 
-    `forms` as for `_deliver`.
+    `forms` as for `deliver`.
     """
     text, listed = tx.listed(*(forms or (tx.sql.LEASE, tx.sql.LEASE_ONE)), ids)
     values = (listed, token, owner, tx.lease_now_ms + visibility_ms, tx.now_ms)
@@ -377,7 +370,7 @@ def _take_keys(
         text, ids = tx.listed(tx.sql.TAKE_NEW_KEYS, tx.sql.TAKE_NEW_KEYS_ONE, new)
         taken = tx.execute(text, (ids, terms.token, tx.now_ms)).rowcount
     if len(new) < len(keyed):
-        taken += _take_over_keys(tx, terms, keyed, known)
+        taken += take_over_keys(tx, terms, keyed, known)
     if taken == len(keyed):
         return set()
     row, refused = tx.queue(terms.queue), set()
@@ -389,29 +382,6 @@ def _take_keys(
             leased = LeasedMessage(message_id, None, 1, message[GROUP], terms.token)
             put_back(tx, row, leased, State.READY, None, 1)
     return refused
-
-
-def _take_over_keys(
-    tx: WriteTransaction, terms: Terms, keyed: list[Row], known: dict[int, Facts]
-) -> int:
-    """Take the keys that have a record, each as it was seen and in order; return their number."""
-    rows = [
-        {
-            "queue_id": terms.queue_id,
-            "key": row[KEY],
-            "id": row[ID],
-            "token": terms.token,
-            "payload_hash": known[row[ID]].payload_hash,
-            "now_ms": tx.now_ms,
-            "seen_status": known[row[ID]].status,
-            "seen_owner_id": known[row[ID]].owner_message_id,
-            "seen_receipt": known[row[ID]].owner_receipt,
-        }
-        for row in sorted(keyed, key=itemgetter(KEY))
-        if row[ID] in known
-    ]
-    number: int = tx.run_many(tx.sql.TAKE_KEY_ROWS, rows).rowcount
-    return number
 
 
 def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Message]:
@@ -440,6 +410,7 @@ def _leased(tx: WriteTransaction, terms: Terms, admitted: list[Row]) -> list[Mes
             of_fields(Receipt, (queue, message_id, token)),
             group,
             None if expires_at_ms == FOREVER_MS else expires_at_ms,
+            None,
         )
         messages.append(of_fields(Message, fields))
     return messages

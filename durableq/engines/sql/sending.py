@@ -14,7 +14,14 @@ from durableq.engines.sql.leaving import come
 from durableq.engines.sql.send_terms import NO_TERMS, RANKED_BY_TIME, WITH_TERMS, send_terms
 from durableq.engines.sql.transactions import Operations, WriteTransaction
 from durableq.model import codec
-from durableq.model.drafts import DraftFlow, expires_at_ms, too_large, with_delays
+from durableq.model.drafts import (
+    DraftFlow,
+    Envelope,
+    expires_at_ms,
+    size_as_sent,
+    too_large,
+    with_delays,
+)
 from durableq.model.errors import (
     Conflict,
     DurableQError,
@@ -37,6 +44,7 @@ _DELAYED: Final = State.DELAYED.value
 _NO_HASH: Final = bytearray()
 _flow: Final = attrgetter("flow")
 _NO_FLOW: Final = DraftFlow()
+_NO_ENVELOPE: Final = Envelope()
 #: Places in a row of sql.INSERT and sql.INSERT_FLOW.
 _ID, _QUEUE_ID, _STATE, _DUE, _NOW, _RETENTION_FROM, _BODY_BYTES = 0, 1, 2, 5, 6, 7, 8
 _DEBOUNCE_UNTIL: Final = 16
@@ -97,6 +105,8 @@ def send(tx: WriteTransaction, queue: str, drafts: Sequence[Draft]) -> list[str]
     if terms.expires_in_ms or has_flow:
         with_flow = partial(_with_flow, terms.expires_in_ms)
         rows, insert = list(map(with_flow, rows, drafts)), sql.INSERT_FLOW
+        if any(each.flow and each.flow.envelope for each in drafts):
+            rows, insert = list(map(_with_envelope, rows, drafts)), sql.INSERT_ENVELOPE
         needs_plan = needs_plan or any(each.flow and each.flow.is_planned for each in drafts)
     made = _plan(tx, queue, limits, rows, drafts) if needs_plan else None
     if made is not None:
@@ -188,7 +198,7 @@ def _rows(
     for message_id, draft in enumerate(drafts, last_id + 1):
         body, key, payload_hash, attributes, delay_ms, priority, _ = draft
         body_bytes = len(body) if body.isascii() else codec.size(body)
-        if body_bytes > max_body_bytes:
+        if body_bytes > max_body_bytes and size_as_sent(draft) > max_body_bytes:
             raise too_large(drafts, message_id - last_id, queue, max_body_bytes)
         if delay_ms is None:
             delay_ms = queue_delay_ms
@@ -218,6 +228,12 @@ def _with_flow(expires_in_ms: int, row: tuple[Any, ...], draft: Draft) -> tuple[
     flow, now_ms = draft.flow or _NO_FLOW, row[_NOW]
     ends_ms = expires_at_ms(flow, now_ms, row[_RETENTION_FROM] - now_ms, expires_in_ms)
     return *row, flow.group or "", row[_ID], flow.replace_key or "", 0, ends_ms
+
+
+def _with_envelope(row: tuple[Any, ...], draft: Draft) -> tuple[Any, ...]:
+    """Return the values of a message for sql.INSERT_ENVELOPE."""
+    body_format, system_attributes, _ = (draft.flow and draft.flow.envelope) or _NO_ENVELOPE
+    return *row, body_format, system_attributes or ""
 
 
 def _too_many(number: int) -> InvalidInput:

@@ -52,6 +52,11 @@ class Statements(Protocol):
     EVENTS_LOOKED_AT: str
     HISTORY: str
 
+    # endpoint
+    INSERT_ENVELOPE: str
+    ENVELOPES: str
+    ENVELOPES_ONE: str
+
     # events
     EVENTS_AFTER: str
     EVENTS_BEFORE: str

@@ -37,8 +37,11 @@ def _perform(tx: WriteTransaction, call: Call) -> list[str] | Received | list[Ou
     match call:
         case Send(queue, drafts):
             return sending.send(tx, queue, drafts)
-        case Receive(queue, limit, visibility_ms, owner_id, by_group, gather):
-            return receiving.receive(tx, queue, limit, visibility_ms, owner_id, by_group, gather)
+        case Receive(queue, limit, visibility_ms, owner_id, by_group, gather, served):
+            terms = visibility_ms, owner_id, False if by_group else None, gather
+            if served is not None:
+                return receiving.receive_served(tx, queue, limit, *terms, served)
+            return receiving.receive(tx, queue, limit, *terms)
         case Extend(receipts, visibility_ms):
             return releasing.extend(tx, receipts, visibility_ms)
         case Settle(completions, failures, actor):

@@ -658,6 +658,31 @@ durableq_history.queue_id
 WHERE durableq_history.message_id IN (SELECT value FROM json_each(:ids)) ORDER BY
 durableq_history.message_id, durableq_history.id"""
 
+# endpoint
+# INSERT_ENVELOPE: id, queue_id, state, rank, priority, delayed_until_ms, now_ms, retention_from_ms,
+#     body_bytes, key, payload_hash, attributes, body, group_id, sequence, replace_key,
+#     debounce_until_ms, expires_at_ms, body_format, system_attributes
+INSERT_ENVELOPE = """\
+INSERT INTO durableq_message (id, queue_id, state, rank, priority, "deferred", receive_count,
+recovery_count, lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms,
+first_received_at_ms, retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id,
+body_bytes, body_format, sequence, group_id, replace_key, "key", payload_hash, attributes,
+system_attributes, body) VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, 0, 2199023255552, ?6, ?7, ?7,
+140737488355327, ?8, ?18, ?17, x'00000000000000000000000000000000', 1099511627776, ?9, ?19, ?15,
+nullif(?14, ''), nullif(?16, ''), nullif(?10, ''), nullif(?11, x''), nullif(?12, ''),
+nullif(?20, ''), ?13)"""
+# ENVELOPES: ids
+ENVELOPES = """\
+SELECT durableq_message.id, durableq_message.body_format, durableq_message.system_attributes,
+durableq_message.first_received_at_ms
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT value FROM json_each(?1))"""
+ENVELOPES_ONE = """\
+SELECT durableq_message.id, durableq_message.body_format, durableq_message.system_attributes,
+durableq_message.first_received_at_ms
+FROM durableq_message
+WHERE durableq_message.id = ?1"""
+
 # events
 EVENTS_AFTER = """\
 SELECT durableq_history.id, durableq_history.at_ms, durableq_history.message_id,
@@ -1565,9 +1590,10 @@ REDRIVE = """\
 UPDATE durableq_message SET queue_id=:target, state=:to_state, rank=(:base -
 durableq_message.priority * :weight), receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
-delayed_until_ms=:until, enqueued_at_ms=:now_ms, retention_from_ms=:retention_from_ms,
-expires_at_ms=:expires_at_ms, receipt=x'00000000000000000000000000000000',
-owner_id=1099511627776, body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
+delayed_until_ms=:until, enqueued_at_ms=:now_ms, first_received_at_ms=140737488355327,
+retention_from_ms=:retention_from_ms, expires_at_ms=:expires_at_ms,
+receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
+body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
 sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
 body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND

@@ -102,7 +102,7 @@ SEND_TO = Statement(
     order=("queue",),
 )
 # An empty value stands for NULL: see `sending`.
-_no_text: Any = literal_column("''")
+no_text: Any = literal_column("''")
 _plain: dict[str, Any] = {
     "id": given_id(message, "id"),
     "queue_id": _p("queue_id"),
@@ -125,9 +125,9 @@ _plain: dict[str, Any] = {
     "body_bytes": _p("body_bytes"),
     "body_format": zero,
     "sequence": zero,
-    "key": func.nullif(_p("key", _m.key), _no_text),
+    "key": func.nullif(_p("key", _m.key), no_text),
     "payload_hash": func.nullif(_p("payload_hash", _m.payload_hash), bytes_literal(b"")),
-    "attributes": func.nullif(_p("attributes", _m.attributes), _no_text),
+    "attributes": func.nullif(_p("attributes", _m.attributes), no_text),
     "body": _p("body"),
 }
 _order = (
@@ -147,19 +147,17 @@ _order = (
 )
 INSERT = Statement(insert(message).values(**_plain), order=_order)
 # Of a message with a group, an end or another option of flow control.
-INSERT_FLOW = Statement(
-    insert(message).values(
-        **_plain
-        | {
-            "group_id": func.nullif(_p("group_id", _m.group_id), _no_text),
-            "sequence": _p("sequence"),
-            "replace_key": func.nullif(_p("replace_key", _m.replace_key), _no_text),
-            "debounce_until_ms": _p("debounce_until_ms"),
-            "expires_at_ms": _p("expires_at_ms"),
-        }
-    ),
-    order=(*_order, "group_id", "sequence", "replace_key", "debounce_until_ms", "expires_at_ms"),
+with_flow = _plain | {
+    "group_id": func.nullif(_p("group_id", _m.group_id), no_text),
+    "sequence": _p("sequence"),
+    "replace_key": func.nullif(_p("replace_key", _m.replace_key), no_text),
+    "debounce_until_ms": _p("debounce_until_ms"),
+    "expires_at_ms": _p("expires_at_ms"),
+}
+flow_order = (
+    *(*_order, "group_id", "sequence", "replace_key", "debounce_until_ms", "expires_at_ms"),
 )
+INSERT_FLOW = Statement(insert(message).values(**with_flow), order=flow_order)
 
 # ---- receive
 
@@ -420,6 +418,7 @@ REDRIVE = Statement(
         recovery_count=_m.recovery_count + 1,
         enqueued_at_ms=_p("now_ms"),
         retention_from_ms=_p("retention_from_ms"),
+        first_received_at_ms=_forever,
         body=func.coalesce(_p("new_body"), _m.body),
         body_bytes=func.coalesce(_p("new_body_bytes"), _m.body_bytes),
         **_available,

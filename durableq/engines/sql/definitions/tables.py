@@ -128,7 +128,7 @@ message = Table(
     Column("receipt", LargeBinary, nullable=False),
     whole("owner_id"),
     whole("body_bytes"),
-    # Not used yet: 0 is JSON text or bytes, told by the type; 1 is text as it was sent.
+    # 0 is JSON text or bytes, told by the type; 1 is a JSON string that stands for another text.
     whole("body_format"),
     # The order in a group.
     whole("sequence"),
@@ -137,10 +137,10 @@ message = Table(
     Column("replace_key", TEXT),
     Column("key", TEXT),
     Column("payload_hash", LargeBinary),
-    # Not used yet: the id of a message that an SQS move task has moved.
+    # Not used: a message's id over SQS is made of its id here and its recovery_count.
     Column("sqs_id", TEXT),
     Column("attributes", TEXT),
-    # Not used yet: AWSTraceHeader and the like, as JSON.
+    # Of a message over SQS, JSON: the types of attributes, AWSTraceHeader and the like.
     Column("system_attributes", TEXT),
     Column("body", BODY, nullable=False),
     # Of the last burial of a dead letter: with its source queue, its group.
