@@ -3,9 +3,9 @@
     python -m scripts.keep_revision postgresql://user@host/database
 
 writes tests/migrations/released/NNNN.db: a small file with a message in every state, dead letters
-with their history, idempotency records, progress, a worker, a schedule and a started redrive task.
-NNNN.sql beside it is the same in PostgreSQL, as pg_dump writes it; the database needs a user who
-may create a schema.
+with their history, idempotency records, progress, a worker, a schedule, an item and a started
+redrive task. NNNN.sql beside it is the same in PostgreSQL, as pg_dump writes it; the database needs
+a user who may create a schema.
 Without a URL only the file is written. Apart from the random receipts the content is the same each
 time. Run it until the revision is released, and never again for that one.
 
@@ -28,6 +28,7 @@ from durableq import Decision, Discard, DurableQ, Hold, Queue, Requeue
 from durableq.engines.postgres import schema, statements, tables
 from durableq.engines.sql import migrating
 from durableq.model.dead_letters import DeadLetterFilter
+from durableq.model.items import ItemKey, ItemsChanged, ItemTable, ItemWrite, key_text
 from durableq.model.message import Failure, Message, Reason, Receipt
 from durableq.model.progress import progress_report
 from durableq.model.schedules import schedule_of
@@ -119,11 +120,24 @@ def start_redrive(dq: DurableQ) -> None:
     dq.store.require(Capability.METADATA).compare_and_set("breaker", "closed", expected=None)
 
 
+def put_item(dq: DurableQ) -> None:
+    """Store a table with an item that expires."""
+    items = dq.store.require(Capability.ITEMS)
+    told = ItemTable(0, "000000000000", "us-east-1", "idempotency", "{}", "expiration")
+    table = items.create_item_table(told)
+    if table is None:
+        raise AssertionError("The table of items was there before.")
+    write = ItemWrite('{"id":{"S":"a"},"expiration":{"N":"4000000000"}}', 4_000_000_000)
+    key = ItemKey(table.id, key_text("a"))
+    items.change_items([key], lambda found: ItemsChanged(None, [write]))
+
+
 def fill(dq: DurableQ) -> None:
     """Leave something of everything."""
     fill_mail(dq)
     fill_orders(dq, dq.queue("orders"))
     start_redrive(dq)
+    put_item(dq)
 
 
 def keep_file(target: Path) -> None:

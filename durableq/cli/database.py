@@ -198,7 +198,7 @@ def prune(
 
 def prune_all(session: Session, limit: int = SLICE) -> None:
     """Prune slice by slice until a slice is not full; print the number of rows of each kind."""
-    total = Pruned(0, 0, 0, 0)
+    total = Pruned(0, 0, 0)
     now: tuple[int, ...] = (limit,)
     with session.opened() as store:
         while max(now) >= limit:
@@ -207,7 +207,7 @@ def prune_all(session: Session, limit: int = SLICE) -> None:
     session.show(
         dataclasses.asdict(total),
         f"Pruned {total.records} records, {total.expired} expired messages, "
-        f"{total.values} values and {total.history} events of history.",
+        f"{total.values} values, {total.items} items and {total.history} events of history.",
     )
 
 

@@ -89,6 +89,8 @@ class MaintenanceReport(NamedTuple):
     freed_bytes: int = 0
     #: Values of `once`.
     values: int = 0
+    #: Items of tables.
+    items: int = 0
 
 
 class Copied(NamedTuple):

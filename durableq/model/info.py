@@ -274,6 +274,8 @@ class Pruned:
     history: int
     #: Values of `once` that are not served any more.
     values: int = 0
+    #: Items of tables, whose time has passed.
+    items: int = 0
 
 
 def check_owner(owner_id: int) -> None:

@@ -28,6 +28,7 @@ from durableq.model.message import (
 )
 from durableq.store.control import Control
 from durableq.store.inspect import Inspect
+from durableq.store.items import Items
 from durableq.store.once import Once
 from durableq.store.progress import ProgressReports
 from durableq.store.redrive import Redrive
@@ -39,6 +40,7 @@ __all__ = [
     "Fleet",
     "Idempotency",
     "Inspect",
+    "Items",
     "Maintenance",
     "Metadata",
     "Once",

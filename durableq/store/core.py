@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Fleet,
         Idempotency,
         Inspect,
+        Items,
         Maintenance,
         Metadata,
         Once,
@@ -88,6 +89,7 @@ class Capability(enum.Enum):
     ONCE = ("once", "keep values that one process computes for all")
     PROGRESS = ("progress", "keep the progress of messages in flight")
     SCHEDULES = ("schedules", "send messages at times")
+    ITEMS = ("items", "keep tables of items for clients of DynamoDB")
 
     def __init__(self, label: str, purpose: str) -> None:
         self.label = label
@@ -375,6 +377,8 @@ class Store(Queueing, Protocol):
     def require(self, capability: Literal[Capability.PROGRESS]) -> ProgressReports: ...
     @overload
     def require(self, capability: Literal[Capability.SCHEDULES]) -> Schedules: ...
+    @overload
+    def require(self, capability: Literal[Capability.ITEMS]) -> Items: ...
     def require(self, capability: Capability) -> object:
         """Return this store, typed as the capability's Protocol.
 

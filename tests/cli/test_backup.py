@@ -149,8 +149,18 @@ def test_prune_goes_on_until_nothing_is_left(
     monkeypatch.setattr(SQLStore, "prune", counted)
     told = run("prune", "--limit", "2", "--json")
     assert told.code == 0
-    assert told.json == {"schema": 1, "expired": 5, "records": 1, "history": 0, "values": 0}
+    assert told.json == {
+        "schema": 1,
+        "expired": 5,
+        "records": 1,
+        "history": 0,
+        "values": 0,
+        "items": 0,
+    }
     assert slices == [2, 2, 2]
     again = run("prune")
-    assert again.out == "Pruned 0 records, 0 expired messages, 0 values and 0 events of history.\n"
+    assert (
+        again.out
+        == "Pruned 0 records, 0 expired messages, 0 values, 0 items and 0 events of history.\n"
+    )
     assert slices[-1] == database.SLICE

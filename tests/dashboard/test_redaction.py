@@ -296,6 +296,8 @@ NOT_FOR_PAGES = {
     *("once_get_or_lease", "once_store", "once_extend", "once_fail", "report_progress"),
     "settle_joining",
     *("declare_schedules", "next_slots_in_ms", "fire_schedule", "remove_schedule", "has_room"),
+    *("create_item_table", "item_table", "item_tables", "item_table_size", "delete_item_table"),
+    *("set_item_ttl", "items", "change_items"),
 }
 TEXTS = (
     *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry, Progress),

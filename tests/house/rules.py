@@ -146,6 +146,8 @@ RETIRED = {
 
 NOT_OUR_WORDS = {"job", "task", "claim", "manager", "helper", "util", "common"}
 NOT_OUR_NOUNS = {"item"}  # as a class or a module; a mapping's items() is Python's own word
+# Where the items of DynamoDB are meant: the modules of this capability, and its server.
+MAY_HAVE_ITEMS = re.compile(r"durableq/(?:serve/dynamodb/\w+|[\w/]+/item(?:s|_tables))[.]py")
 
 # The functions in which a test sleeps: (path, function).
 MAY_SLEEP = {("tests/support.py", "wait_for")}
@@ -277,12 +279,13 @@ def lines_fit_the_columns(root: Path) -> Iterator[str]:
 
 def names_are_our_words(root: Path) -> Iterator[str]:
     for module in modules(root, "durableq"):
+        nouns = set() if MAY_HAVE_ITEMS.fullmatch(module.path) else NOT_OUR_NOUNS
         for part in module.names[1:]:
-            for word in not_ours(part, NOT_OUR_WORDS | NOT_OUR_NOUNS | RETIRED):
+            for word in not_ours(part, NOT_OUR_WORDS | nouns | RETIRED):
                 yield f"{module.path}:1 is named with {word!r}"
         for node, _ in module.definitions():
-            nouns = NOT_OUR_NOUNS if isinstance(node, ast.ClassDef) else set()
-            for word in not_ours(node.name, NOT_OUR_WORDS | nouns | RETIRED):
+            named = nouns if isinstance(node, ast.ClassDef) else set()
+            for word in not_ours(node.name, NOT_OUR_WORDS | named | RETIRED):
                 yield module.at(node, f"{node.name} is named with {word!r}")
 
 

@@ -116,7 +116,7 @@ def test_a_fleet_whose_wall_clock_jumps_loses_nothing_and_does_nothing_twice(
 
         wait_for(all_handled, seconds=60, what=f"{handled} handled, at {days} days")
         pruned = fake.run("-m", "durableq", "prune", "--db", str(db))
-        assert "Pruned 0 records, 0 expired messages, 0 values and 0 events" in pruned
+        assert "Pruned 0 records, 0 expired messages, 0 values, 0 items and 0 events" in pruned
     assert "the wall clock jumped" in fleet.complaints
     assert "Traceback" not in fleet.complaints
     told = json.loads(fake.run("-m", "durableq", "doctor", "--db", str(db), "--json"))

@@ -11,6 +11,7 @@ from durableq.engines.memory.dead_letters import MemoryDeadLetters
 from durableq.engines.memory.events import MemoryEvents
 from durableq.engines.memory.fleet import MemoryFleet
 from durableq.engines.memory.idempotency import MemoryIdempotency
+from durableq.engines.memory.items import MemoryItems
 from durableq.engines.memory.once import MemoryOnce
 from durableq.engines.memory.progress import MemoryProgress
 from durableq.engines.memory.schedules import MemorySchedules
@@ -42,6 +43,7 @@ class MemoryStore(
     MemoryOnce,
     MemoryProgress,
     MemorySchedules,
+    MemoryItems,
     MemoryEvents,
     Inspect,
     Metadata,

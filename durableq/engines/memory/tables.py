@@ -11,6 +11,7 @@ from durableq.model import codec
 from durableq.model.flow import retries
 from durableq.model.flow.capacity import Paid
 from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
+from durableq.model.items import ItemKey, ItemTable, ItemWrite
 from durableq.model.limits import MAX_HISTORY
 from durableq.model.message import (
     FOREVER_MS,
@@ -165,6 +166,8 @@ class Tables:
     #: By queue and deduplication id: the id of the message, and the end of the window.
     sent: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     schedules: dict[str, tuple[Schedule, ScheduleState]] = field(default_factory=dict)
+    item_tables: dict[int, ItemTable] = field(default_factory=dict)
+    items: dict[ItemKey, ItemWrite] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

@@ -114,6 +114,29 @@ CREATE TABLE durableq_idempotency (
 CREATE INDEX durableq_idempotency_expiry ON durableq_idempotency (expires_at_ms) WHERE status =
 1""",
     """\
+CREATE TABLE durableq_item (
+    table_id BIGINT NOT NULL,
+    pk TEXT COLLATE "C" NOT NULL,
+    sk TEXT COLLATE "C" NOT NULL,
+    item TEXT COLLATE "C" NOT NULL,
+    expires_at_s BIGINT,
+    CONSTRAINT durableq_item_key PRIMARY KEY (table_id, pk, sk)
+)""",
+    """\
+CREATE INDEX durableq_item_expiry ON durableq_item (expires_at_s) WHERE expires_at_s IS NOT NULL""",
+    """\
+CREATE TABLE durableq_item_table (
+    id BIGSERIAL NOT NULL,
+    account TEXT COLLATE "C" NOT NULL,
+    region TEXT COLLATE "C" NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    definition TEXT COLLATE "C" NOT NULL,
+    ttl_attribute TEXT COLLATE "C" DEFAULT '' NOT NULL,
+    created_at_ms BIGINT NOT NULL,
+    PRIMARY KEY (id),
+    CONSTRAINT durableq_item_table_name UNIQUE (account, region, name)
+)""",
+    """\
 CREATE TABLE durableq_message (
     id BIGSERIAL NOT NULL,
     queue_id BIGINT NOT NULL,
@@ -1651,6 +1674,184 @@ durableq_idempotency.expires_at_ms > $3::BIGINT""",
     ),
 )
 
+# items
+ITEM_TABLE = Named(
+    """\
+SELECT durableq_item_table.id, durableq_item_table.account, durableq_item_table.region,
+durableq_item_table.name, durableq_item_table.definition, durableq_item_table.ttl_attribute,
+durableq_item_table.created_at_ms
+FROM durableq_item_table
+WHERE durableq_item_table.account = $1::VARCHAR COLLATE "C" AND durableq_item_table.region =
+$2::VARCHAR COLLATE "C" AND durableq_item_table.name = $3::VARCHAR COLLATE "C"\
+""",
+    (
+        "in_account",
+        "in_region",
+        "of_name",
+    ),
+)
+ITEM_TABLE_OF_ID = Named(
+    """\
+SELECT durableq_item_table.id, durableq_item_table.account, durableq_item_table.region,
+durableq_item_table.name, durableq_item_table.definition, durableq_item_table.ttl_attribute,
+durableq_item_table.created_at_ms
+FROM durableq_item_table
+WHERE durableq_item_table.id = $1::BIGINT""",
+    ("of_table",),
+)
+ITEM_TABLES = Named(
+    """\
+SELECT durableq_item_table.id, durableq_item_table.account, durableq_item_table.region,
+durableq_item_table.name, durableq_item_table.definition, durableq_item_table.ttl_attribute,
+durableq_item_table.created_at_ms
+FROM durableq_item_table
+WHERE durableq_item_table.account = $1::VARCHAR COLLATE "C" AND durableq_item_table.region =
+$2::VARCHAR COLLATE "C" AND durableq_item_table.name > $3::VARCHAR COLLATE "C" ORDER BY
+durableq_item_table.name
+ LIMIT $4""",
+    (
+        "in_account",
+        "in_region",
+        "after",
+        "limit",
+    ),
+)
+PUT_ITEM_TABLE = Named(
+    """\
+INSERT INTO durableq_item_table (account, region, name, definition, ttl_attribute,
+created_at_ms) VALUES ($1::VARCHAR COLLATE "C", $2::VARCHAR COLLATE "C", $3::VARCHAR COLLATE
+"C", $4::VARCHAR COLLATE "C", $5::VARCHAR COLLATE "C", $6::BIGINT) RETURNING
+durableq_item_table.id""",
+    (
+        "in_account",
+        "in_region",
+        "of_name",
+        "definition",
+        "attribute",
+        "now_ms",
+    ),
+)
+DROP_ITEM_TABLE = Named(
+    """\
+DELETE FROM durableq_item_table WHERE durableq_item_table.id = $1::BIGINT""",
+    ("of_table",),
+)
+DROP_ITEMS = Named(
+    """\
+DELETE FROM durableq_item WHERE durableq_item.table_id = $1::BIGINT""",
+    ("of_table",),
+)
+SET_ITEM_TTL = Named(
+    """\
+UPDATE durableq_item_table SET ttl_attribute=$1::VARCHAR COLLATE "C" WHERE
+durableq_item_table.id = $2::BIGINT""",
+    (
+        "attribute",
+        "of_table",
+    ),
+)
+ITEM_TABLE_SIZE = Named(
+    """\
+SELECT count(*) AS count_1, coalesce(sum(sizes.size), 0) AS coalesce_1
+FROM (SELECT length(durableq_item.item) AS size
+FROM durableq_item
+WHERE durableq_item.table_id = $1::BIGINT
+ LIMIT $2) AS sizes""",
+    (
+        "of_table",
+        "limit",
+    ),
+)
+ITEM = Named(
+    """\
+SELECT durableq_item.item
+FROM durableq_item
+WHERE durableq_item.table_id = $1::BIGINT AND durableq_item.pk = $2::VARCHAR COLLATE "C" AND
+durableq_item.sk = $3::VARCHAR COLLATE "C"\
+""",
+    (
+        "of_table",
+        "of_pk",
+        "of_sk",
+    ),
+)
+ITEM_PAGE = Named(
+    """\
+SELECT durableq_item.pk, durableq_item.sk, durableq_item.item
+FROM durableq_item
+WHERE durableq_item.table_id = $1::BIGINT AND (durableq_item.pk, durableq_item.sk) > ($2, $3)
+ORDER BY durableq_item.pk, durableq_item.sk
+ LIMIT $4""",
+    (
+        "of_table",
+        "after_pk",
+        "after_sk",
+        "limit",
+    ),
+)
+PUT_ITEM = Named(
+    """\
+INSERT INTO durableq_item (table_id, pk, sk, item, expires_at_s) VALUES ($1::BIGINT, $2::VARCHAR
+COLLATE "C", $3::VARCHAR COLLATE "C", $4::VARCHAR COLLATE "C", $5::BIGINT)""",
+    (
+        "table_id",
+        "pk",
+        "sk",
+        "item",
+        "expires_at_s",
+    ),
+)
+SET_ITEM = Named(
+    """\
+UPDATE durableq_item SET item=$1::VARCHAR COLLATE "C", expires_at_s=$2::BIGINT WHERE
+durableq_item.table_id = $3::BIGINT AND durableq_item.pk = $4::VARCHAR COLLATE "C" AND
+durableq_item.sk = $5::VARCHAR COLLATE "C"\
+""",
+    (
+        "new_item",
+        "expires",
+        "of_table",
+        "of_pk",
+        "of_sk",
+    ),
+)
+SET_ITEM_EXPIRY = Named(
+    """\
+UPDATE durableq_item SET expires_at_s=$1::BIGINT WHERE durableq_item.table_id = $2::BIGINT AND
+durableq_item.pk = $3::VARCHAR COLLATE "C" AND durableq_item.sk = $4::VARCHAR COLLATE "C"\
+""",
+    (
+        "expires",
+        "of_table",
+        "of_pk",
+        "of_sk",
+    ),
+)
+DROP_ITEM = Named(
+    """\
+DELETE FROM durableq_item WHERE durableq_item.table_id = $1::BIGINT AND durableq_item.pk =
+$2::VARCHAR COLLATE "C" AND durableq_item.sk = $3::VARCHAR COLLATE "C"\
+""",
+    (
+        "of_table",
+        "of_pk",
+        "of_sk",
+    ),
+)
+PRUNE_ITEMS = Named(
+    """\
+DELETE FROM durableq_item WHERE (durableq_item.table_id, durableq_item.pk, durableq_item.sk) IN
+(SELECT durableq_item.table_id, durableq_item.pk, durableq_item.sk
+FROM durableq_item
+WHERE durableq_item.expires_at_s >= $1::BIGINT AND durableq_item.expires_at_s <= $2::BIGINT
+ LIMIT $3)""",
+    (
+        "oldest_s",
+        "now_s",
+        "limit",
+    ),
+)
+
 # leaving
 # COMPLETE_COUNTED: ids, in_queue, token
 COMPLETE_COUNTED = """\
@@ -2440,6 +2641,10 @@ SCHEDULES_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_schedule
 WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+ITEMS_WITHOUT_TABLE = """\
+SELECT count(*) AS count_1
+FROM durableq_item
+WHERE table_id <> 0 AND table_id NOT IN (SELECT id FROM durableq_item_table)"""
 HISTORY_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_history

@@ -12,7 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from durableq.engines.sql import breaker, once, orphans, progress, redrive, regrouping, samples
+from durableq.engines.sql import (
+    breaker,
+    items,
+    once,
+    orphans,
+    progress,
+    redrive,
+    regrouping,
+    samples,
+)
 from durableq.engines.sql.expiring import expire_messages
 from durableq.engines.sql.leaving import left
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
@@ -61,7 +70,8 @@ class SQLMaintenance(Operations, Maintenance):
             redrive.clamp(tx)
             regrouping.prune(tx, limit)
             progress.prune(tx, limit)
-            return Pruned(expired, records, events, once.prune(tx, limit))
+            values = once.prune(tx, limit)
+            return Pruned(expired, records, events, values, items.prune(tx, limit))
 
     def maintain(self, limit: int = 200) -> MaintenanceReport:
         """Run one short slice if it is due and no other process runs one."""
@@ -132,6 +142,7 @@ def _slice(
     too_late = expire_messages(tx, limit)
     records, values = _prune_records(tx, limit), once.prune(tx, limit)
     idle_groups, reports = regrouping.prune(tx, limit), progress.prune(tx, limit)
+    old_items = items.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
     old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
@@ -145,12 +156,13 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or limit in (too_late, records, values, idle_groups, reports)
+        or limit in (too_late, records, values, idle_groups, reports, old_items)
         or freed > 0
         or not is_ranked
     )
     due_ms = now_ms + (MAINTENANCE_AGAIN_MS if more else MAINTENANCE_EVERY_MS)
-    report = MaintenanceReport(True, expired + too_late, records, len(old), freed, values)
+    counts = (expired + too_late, records, len(old), freed, values, old_items)
+    report = MaintenanceReport(True, *counts)
     return report, _Note(due_ms, message_id, event_id, *failed)
 
 

@@ -151,6 +151,23 @@ class Statements(Protocol):
     RECORDS: str
     DROP_RECORD: str
 
+    # items
+    ITEM_TABLE: str
+    ITEM_TABLE_OF_ID: str
+    ITEM_TABLES: str
+    PUT_ITEM_TABLE: str
+    DROP_ITEM_TABLE: str
+    DROP_ITEMS: str
+    SET_ITEM_TTL: str
+    ITEM_TABLE_SIZE: str
+    ITEM: str
+    ITEM_PAGE: str
+    PUT_ITEM: str
+    SET_ITEM: str
+    SET_ITEM_EXPIRY: str
+    DROP_ITEM: str
+    PRUNE_ITEMS: str
+
     # leaving
     COMPLETE_COUNTED: str
     COMPLETE_COUNTED_ONE: str
@@ -235,6 +252,7 @@ class Statements(Protocol):
     KEYS_WITHOUT_OWNER: str
     RECORDS_WITHOUT_QUEUE: str
     SCHEDULES_WITHOUT_QUEUE: str
+    ITEMS_WITHOUT_TABLE: str
     HISTORY_WITHOUT_QUEUE: str
     DEAD_LETTERS_MISGROUPED: str
     LEASE_OWNERS: str

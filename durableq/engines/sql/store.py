@@ -7,6 +7,7 @@ from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
 from durableq.engines.sql.events import SQLEvents
 from durableq.engines.sql.idempotency import SQLIdempotency
+from durableq.engines.sql.items import SQLItems
 from durableq.engines.sql.maintenance import SQLMaintenance
 from durableq.engines.sql.metadata import SQLMetadata
 from durableq.engines.sql.once import SQLOnce
@@ -37,6 +38,7 @@ class SharedCapabilities(
     SQLOnce,
     SQLProgress,
     SQLSchedules,
+    SQLItems,
     Transactions,
     Inspect,
     Store,

@@ -126,6 +126,30 @@ CREATE TABLE durableq_idempotency (
 CREATE INDEX durableq_idempotency_expiry ON durableq_idempotency (expires_at_ms) WHERE status =
 1""",
     """\
+CREATE TABLE durableq_item (
+    table_id INTEGER NOT NULL,
+    pk TEXT NOT NULL,
+    sk TEXT NOT NULL,
+    item TEXT NOT NULL,
+    expires_at_s INTEGER,
+    CONSTRAINT durableq_item_key PRIMARY KEY (table_id, pk, sk)
+)
+ STRICT""",
+    """\
+CREATE INDEX durableq_item_expiry ON durableq_item (expires_at_s) WHERE expires_at_s IS NOT NULL""",
+    """\
+CREATE TABLE durableq_item_table (
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    definition TEXT NOT NULL,
+    ttl_attribute TEXT DEFAULT '' NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    CONSTRAINT durableq_item_table_name UNIQUE (account, region, name)
+)
+ STRICT""",
+    """\
 CREATE TABLE durableq_message (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     queue_id INTEGER NOT NULL,
@@ -1247,6 +1271,74 @@ DELETE FROM durableq_idempotency WHERE durableq_idempotency.queue_id = :in_queue
 durableq_idempotency."key" = :of_key AND durableq_idempotency.status = 1 AND
 durableq_idempotency.expires_at_ms > :now_ms"""
 
+# items
+ITEM_TABLE = """\
+SELECT durableq_item_table.id, durableq_item_table.account, durableq_item_table.region,
+durableq_item_table.name, durableq_item_table.definition, durableq_item_table.ttl_attribute,
+durableq_item_table.created_at_ms
+FROM durableq_item_table
+WHERE durableq_item_table.account = :in_account AND durableq_item_table.region = :in_region AND
+durableq_item_table.name = :of_name"""
+ITEM_TABLE_OF_ID = """\
+SELECT durableq_item_table.id, durableq_item_table.account, durableq_item_table.region,
+durableq_item_table.name, durableq_item_table.definition, durableq_item_table.ttl_attribute,
+durableq_item_table.created_at_ms
+FROM durableq_item_table
+WHERE durableq_item_table.id = :of_table"""
+ITEM_TABLES = """\
+SELECT durableq_item_table.id, durableq_item_table.account, durableq_item_table.region,
+durableq_item_table.name, durableq_item_table.definition, durableq_item_table.ttl_attribute,
+durableq_item_table.created_at_ms
+FROM durableq_item_table
+WHERE durableq_item_table.account = :in_account AND durableq_item_table.region = :in_region AND
+durableq_item_table.name > :after ORDER BY durableq_item_table.name
+ LIMIT (:limit+0)"""
+PUT_ITEM_TABLE = """\
+INSERT INTO durableq_item_table (account, region, name, definition, ttl_attribute,
+created_at_ms) VALUES (:in_account, :in_region, :of_name, :definition, :attribute, :now_ms)
+RETURNING id"""
+DROP_ITEM_TABLE = """\
+DELETE FROM durableq_item_table WHERE durableq_item_table.id = :of_table"""
+DROP_ITEMS = """\
+DELETE FROM durableq_item WHERE durableq_item.table_id = :of_table"""
+SET_ITEM_TTL = """\
+UPDATE durableq_item_table SET ttl_attribute=:attribute WHERE durableq_item_table.id = :of_table"""
+ITEM_TABLE_SIZE = """\
+SELECT count(*) AS count_1, coalesce(sum(sizes.size), 0) AS coalesce_1
+FROM (SELECT length(durableq_item.item) AS size
+FROM durableq_item
+WHERE durableq_item.table_id = :of_table
+ LIMIT (:limit+0)) AS sizes"""
+ITEM = """\
+SELECT durableq_item.item
+FROM durableq_item
+WHERE durableq_item.table_id = :of_table AND durableq_item.pk = :of_pk AND durableq_item.sk =
+:of_sk"""
+ITEM_PAGE = """\
+SELECT durableq_item.pk, durableq_item.sk, durableq_item.item
+FROM durableq_item
+WHERE durableq_item.table_id = :of_table AND (durableq_item.pk, durableq_item.sk) > (:after_pk,
+:after_sk) ORDER BY durableq_item.pk, durableq_item.sk
+ LIMIT (:limit+0)"""
+PUT_ITEM = """\
+INSERT INTO durableq_item (table_id, pk, sk, item, expires_at_s) VALUES (:table_id, :pk, :sk,
+:item, :expires_at_s)"""
+SET_ITEM = """\
+UPDATE durableq_item SET item=:new_item, expires_at_s=:expires WHERE durableq_item.table_id =
+:of_table AND durableq_item.pk = :of_pk AND durableq_item.sk = :of_sk"""
+SET_ITEM_EXPIRY = """\
+UPDATE durableq_item SET expires_at_s=:expires WHERE durableq_item.table_id = :of_table AND
+durableq_item.pk = :of_pk AND durableq_item.sk = :of_sk"""
+DROP_ITEM = """\
+DELETE FROM durableq_item WHERE durableq_item.table_id = :of_table AND durableq_item.pk = :of_pk
+AND durableq_item.sk = :of_sk"""
+PRUNE_ITEMS = """\
+DELETE FROM durableq_item WHERE (durableq_item.table_id, durableq_item.pk, durableq_item.sk) IN
+(SELECT durableq_item.table_id, durableq_item.pk, durableq_item.sk
+FROM durableq_item
+WHERE durableq_item.expires_at_s >= :oldest_s AND durableq_item.expires_at_s <= :now_s
+ LIMIT (:limit+0))"""
+
 # leaving
 # COMPLETE_COUNTED: ids, in_queue, token
 COMPLETE_COUNTED = """\
@@ -1728,6 +1820,10 @@ SCHEDULES_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_schedule
 WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+ITEMS_WITHOUT_TABLE = """\
+SELECT count(*) AS count_1
+FROM durableq_item
+WHERE table_id <> 0 AND table_id NOT IN (SELECT id FROM durableq_item_table)"""
 HISTORY_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_history

@@ -13,6 +13,7 @@ from durableq.testing.contract.dead_letters import DeadLettersContract
 from durableq.testing.contract.fleet import FleetContract
 from durableq.testing.contract.idempotency import IdempotencyContract
 from durableq.testing.contract.inspect import InspectContract
+from durableq.testing.contract.items import ItemsContract
 from durableq.testing.contract.maintenance import MaintenanceContract
 from durableq.testing.contract.metadata import MetadataContract
 from durableq.testing.contract.once import OnceContract
@@ -37,5 +38,6 @@ class StoreContract(
     OnceContract,
     ProgressContract,
     SchedulesContract,
+    ItemsContract,
 ):
     """The tests of an engine: those of the core, and of the capabilities that it states."""

@@ -47,6 +47,7 @@ class FullStore(
     capabilities.Once,
     capabilities.ProgressReports,
     capabilities.Schedules,
+    capabilities.Items,
     Store,
     Protocol,
 ):

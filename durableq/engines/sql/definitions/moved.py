@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import ClauseElement
 
-from durableq.engines.sql.definitions import tables
+from durableq.engines.sql.definitions import item_tables, tables
 from durableq.engines.sql.maintenance import NOTE
 from durableq.engines.sql.metadata import NOTE_PREFIX
 from durableq.engines.sql.ranking import NOTE as RANK
@@ -42,6 +42,8 @@ COPIED: Final = (
     tables.once,
     tables.sample,
     tables.schedule,
+    item_tables.item_table,
+    item_tables.item,
     tables.meta,
 )
 #: The other tables, and why they are not copied.
@@ -51,7 +53,7 @@ NOT_COPIED: Final = {
     tables.progress.name: "its rows count during a lease, and none is left",
 }
 #: Times on the lease clock; 0 is none. All others are in steady time, which the target takes over,
-#: or on the wall clock (of schedules), or belong to a lease, and none is left.
+#: or on the wall clock (of schedules and items), or belong to a lease, and none is left.
 LEASE_MS: Final = {
     tables.counters.c.delivered_at_ms,
     tables.flow.c.breaker_since_ms,

@@ -8,10 +8,12 @@ from sqlalchemy import func, select, text
 
 from durableq.engines.sql.definitions.elements import Statement
 from durableq.engines.sql.definitions.tables import is_state, message, worker
+from durableq.model.items import TOKENS
 from durableq.model.message import Event, RecordStatus, State
 from durableq.model.settings import Limits
 
 _QUEUES: Final = "(SELECT id FROM durableq_queue)"
+_ITEM_TABLES: Final = "(SELECT id FROM durableq_item_table)"
 _IN_FLIGHT: Final = int(State.IN_FLIGHT)
 _IN_PROGRESS: Final = int(RecordStatus.IN_PROGRESS)
 
@@ -41,6 +43,10 @@ KEYS_WITHOUT_OWNER = _count(
 )
 RECORDS_WITHOUT_QUEUE = _count("durableq_idempotency", f"queue_id NOT IN {_QUEUES}")
 SCHEDULES_WITHOUT_QUEUE = _count("durableq_schedule", f"queue_id NOT IN {_QUEUES}")
+ITEMS_WITHOUT_TABLE = _count(
+    "durableq_item",
+    f"table_id <> {TOKENS} AND table_id NOT IN {_ITEM_TABLES}",
+)
 HISTORY_WITHOUT_QUEUE = _count("durableq_history", f"queue_id NOT IN {_QUEUES}")
 # NULL where the bounded history has lost the burial.
 _IS_ANOTHER_BURIAL: Final = (
