@@ -58,6 +58,8 @@ class DraftFlow(NamedTuple):
     expires_in_ms: int | None = None
     #: The time at which it is ready, on the wall clock; None: after its delay.
     at_ms: int | None = None
+    #: Whether its deduplication_id is one of its group alone, as an SQS queue may have it.
+    deduplicates_in_group: bool = False
     #: Of a message over SQS; None if it is as a Python sender would send it. It is here, so that
     #: a send without any of these looks for nothing else.
     envelope: Envelope | None = None
@@ -66,6 +68,16 @@ class DraftFlow(NamedTuple):
     def is_planned(self) -> bool:
         """Whether earlier messages decide about this one, or this one about them."""
         return self.deduplication_id is not None or self.replace_key is not None
+
+    @property
+    def sent_as(self) -> tuple[str, str] | None:
+        """The scope and the id under which a duplicate is known; None: it has no id.
+
+        The scope is a group, or empty for the whole queue.
+        """
+        if self.deduplication_id is None:
+            return None
+        return (self.group or "") if self.deduplicates_in_group else "", self.deduplication_id
 
 
 class Draft(NamedTuple):

@@ -72,6 +72,8 @@ def to_draft(
     text: str,
     typed: Mapping[str, TypedAttribute] | None = None,
     system: Mapping[str, str] | None = None,
+    *,
+    deduplicates_in_group: bool = False,
     **options: Unpack[SendOptions],
 ) -> Draft:
     """Return a message that a client of the SQS endpoint sends.
@@ -81,6 +83,7 @@ def to_draft(
         typed: its attributes with their types, by name.
         system: the system attributes to keep, such as AWSTraceHeader and SenderId. The group and
             the deduplication id are options, and are kept too.
+        deduplicates_in_group: whether the deduplication id is one of its group alone.
         options: all but `key` and `attributes`.
 
     Raises:
@@ -102,10 +105,12 @@ def to_draft(
         _check_texts(kept)
         parts[_SYSTEM] = kept
     made = draft(None, **options)._replace(body=body, attributes=_dumps(seen) if seen else None)
-    if not parts and not body_format:
-        return made
-    envelope = Envelope(body_format, _dumps(parts) if parts else None)
-    return made._replace(flow=(made.flow or DraftFlow())._replace(envelope=envelope))
+    flow = made.flow or DraftFlow()
+    if parts or body_format:
+        flow = flow._replace(envelope=Envelope(body_format, _dumps(parts) if parts else None))
+    if deduplicates_in_group and deduplication_id is not None:
+        flow = flow._replace(deduplicates_in_group=True)
+    return made if flow == DraftFlow() else made._replace(flow=flow)
 
 
 def _stored_body(text: str) -> tuple[str, int]:

@@ -90,7 +90,13 @@ def count_the_first_receive_each_time() -> None:
     rewrite("LEASE", "CASE WHEN (durableq_message.first_received_at_ms =", "CASE WHEN (0 <")
 
 
+def take_the_ids_of_another_group() -> None:
+    """A deduplication id in the scope of a group is one of the whole queue."""
+    rewrite("SENT_BEFORE", "durableq_deduplication.scope = :scope", "0 < length(:scope)")
+
+
 BUGS = (
+    take_the_ids_of_another_group,
     fill_a_batch_with_what_was_not_received,
     go_on_behind_a_message_that_had_all_its_receives,
     forget_the_kind_of_a_text,
@@ -107,6 +113,10 @@ BUGS = (
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
+    (
+        "take_the_ids_of_another_group",
+        _CONTRACT + "test_an_id_in_the_scope_of_a_group_is_one_of_that_group",
+    ),
     (
         "fill_a_batch_with_what_was_not_received",
         _CONTRACT + "test_messages_that_were_received_before_come_in_order_in_one_batch",

@@ -29,7 +29,9 @@ waits = st.sampled_from([(None, None), (2_000, None), (2_000, 3_000)])
 def flows(draw: st.DrawFn) -> DraftFlow:
     replace_key = draw(names)
     debounce = draw(waits) if replace_key else (None, None)
-    return DraftFlow(None, draw(names), replace_key, *debounce)
+    group, of_group = draw(st.sampled_from([(None, False), ("g", False), ("g", True)]))
+    made = DraftFlow(group, draw(names), replace_key, *debounce)
+    return made._replace(deduplicates_in_group=of_group)
 
 
 batches = st.lists(st.tuples(st.integers(0, 9), flows()), max_size=8).map(
@@ -48,7 +50,9 @@ facts = st.builds(
         st.just(0),
     ),
     st.just(NOW_MS),
-    st.dictionaries(st.sampled_from("ab"), st.integers(1, 9), max_size=2),
+    st.dictionaries(
+        st.tuples(st.sampled_from(["", "g"]), st.sampled_from("ab")), st.integers(1, 9), max_size=3
+    ),
     st.fixed_dictionaries({}, optional={"a": older}),
 )
 

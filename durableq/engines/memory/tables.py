@@ -163,8 +163,8 @@ class Tables:
     turns: dict[str, int] = field(default_factory=dict)
     #: Theoretical arrival times, by queue and group.
     group_tats: dict[tuple[str, str], int] = field(default_factory=dict)
-    #: By queue and deduplication id: the id of the message, and the end of the window.
-    sent: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    #: By queue and DraftFlow.sent_as: the id of the message, and the end of the window.
+    sent: dict[tuple[str, tuple[str, str]], tuple[str, int]] = field(default_factory=dict)
     schedules: dict[str, tuple[Schedule, ScheduleState]] = field(default_factory=dict)
     item_tables: dict[int, ItemTable] = field(default_factory=dict)
     items: dict[ItemKey, ItemWrite] = field(default_factory=dict)

@@ -15,12 +15,12 @@ def facts_of(
     tx: WriteTransaction, queue_id: int, flows: Iterable[DraftFlow], backlog: Backlog
 ) -> Facts:
     """Return the state of a queue that decides about a send to it."""
-    sent: dict[str, int] = {}
+    sent: dict[tuple[str, str], int] = {}
     waiting: dict[str, Sequence[Waiting]] = {}
     for flow in flows:
-        first, key = flow.deduplication_id, flow.replace_key
+        first, key = flow.sent_as, flow.replace_key
         if first is not None and first not in sent:
-            before = tx.execute(tx.sql.SENT_BEFORE, (queue_id, first, tx.now_ms)).fetchone()
+            before = tx.execute(tx.sql.SENT_BEFORE, (queue_id, *first, tx.now_ms)).fetchone()
             if before is not None:
                 sent[first] = before[0]
         if key is not None and key not in waiting:
@@ -36,8 +36,8 @@ def carry_out(tx: WriteTransaction, queue_id: int, made: Plan) -> None:
     sent and replaced, like any other.
     """
     tx.count(queue_id, tx.sql.DEDUPLICATED, made.deduplicated)
-    for deduplication_id, message_id in made.remembered.items():
-        tx.execute(tx.sql.REMEMBER_SENT, (deduplication_id, message_id, tx.now_ms, queue_id))
+    for sent_as, message_id in made.remembered.items():
+        tx.execute(tx.sql.REMEMBER_SENT, (*sent_as, message_id, tx.now_ms, queue_id))
     if not made.replaced:
         return
     stored = {*made.stored}

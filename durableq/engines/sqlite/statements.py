@@ -510,18 +510,18 @@ durableq_message.id
  LIMIT (?4+0)"""
 
 # coalescing
-# SENT_BEFORE: queue_id, deduplication_id, now_ms
+# SENT_BEFORE: queue_id, scope, deduplication_id, now_ms
 SENT_BEFORE = """\
 SELECT durableq_deduplication.message_id
 FROM durableq_deduplication
-WHERE durableq_deduplication.queue_id = ?1 AND durableq_deduplication.scope = '' AND
-durableq_deduplication.deduplication_id = ?2 AND durableq_deduplication.expires_at_ms > ?3"""
-# REMEMBER_SENT: deduplication_id, message_id, now_ms, queue_id
+WHERE durableq_deduplication.queue_id = ?1 AND durableq_deduplication.scope = ?2 AND
+durableq_deduplication.deduplication_id = ?3 AND durableq_deduplication.expires_at_ms > ?4"""
+# REMEMBER_SENT: scope, deduplication_id, message_id, now_ms, queue_id
 REMEMBER_SENT = """\
 INSERT INTO durableq_deduplication
     (queue_id, scope, deduplication_id, message_id, expires_at_ms)
-SELECT id, '', ?1, ?2, ?3 + deduplication_window_ms
-FROM durableq_queue WHERE id = ?4
+SELECT id, ?1, ?2, ?3, ?4 + deduplication_window_ms
+FROM durableq_queue WHERE id = ?5
 ON CONFLICT (queue_id, scope, deduplication_id) DO UPDATE SET
     message_id = excluded.message_id, expires_at_ms = excluded.expires_at_ms"""
 # WAITING: queue_id, replace_key

@@ -91,8 +91,8 @@ class Facts(NamedTuple):
 
     backlog: Backlog
     now_ms: int
-    #: The ids of the messages that were sent within the window, by deduplication id.
-    sent: Mapping[str, int] = {}
+    #: The ids of the messages that were sent within the window, by DraftFlow.sent_as.
+    sent: Mapping[tuple[str, str], int] = {}
     #: The messages that wait, by replace_key.
     waiting: Mapping[str, Sequence[Waiting]] = {}
 
@@ -108,8 +108,8 @@ class Plan:
     shed: int = 0
     #: The number of messages that another one stands for.
     deduplicated: int = 0
-    #: The ids of messages to be remembered, by deduplication id.
-    remembered: dict[str, int] = field(default_factory=dict)
+    #: The ids of messages to be remembered, by DraftFlow.sent_as.
+    remembered: dict[tuple[str, str], int] = field(default_factory=dict)
     #: By the ids of messages that end, some of them of this send: the newer ones.
     replaced: dict[int, int] = field(default_factory=dict)
     #: By the ids of debounced messages: when they are ready, and the end of the debounce.
@@ -131,8 +131,8 @@ class Plan:
         self.replaced |= dict.fromkeys((each.id for each in older), one.id)
         self.messages += more[0]
         self.body_bytes += more[1]
-        if one.flow.deduplication_id is not None:
-            self.remembered[one.flow.deduplication_id] = one.id
+        if (sent_as := one.flow.sent_as) is not None:
+            self.remembered[sent_as] = one.id
 
     @property
     def new(self) -> list[int]:
@@ -160,7 +160,8 @@ def plan(queue: str, incoming: Sequence[Incoming], facts: Facts) -> Plan:
     made, backlog, waiting = Plan(), facts.backlog, dict(facts.waiting)
     for one in incoming:
         flow = one.flow
-        first = _first(flow.deduplication_id, made, facts)
+        sent_as = flow.sent_as
+        first = made.remembered.get(sent_as, facts.sent.get(sent_as)) if sent_as else None
         if first is not None:
             made.ids.append(first)
             made.deduplicated += 1
@@ -179,13 +180,6 @@ def plan(queue: str, incoming: Sequence[Incoming], facts: Facts) -> Plan:
         if flow.replace_key is not None:
             waiting[flow.replace_key] = (Waiting(one.id, one.body_bytes, until_ms),)
     return made
-
-
-def _first(deduplication_id: str | None, made: Plan, facts: Facts) -> int | None:
-    """Return the id of the message that was sent with this deduplication id before, or None."""
-    if deduplication_id is None:
-        return None
-    return made.remembered.get(deduplication_id, facts.sent.get(deduplication_id))
 
 
 def _debounce(made: Plan, one: Incoming, older: Sequence[Waiting], now_ms: int) -> int:

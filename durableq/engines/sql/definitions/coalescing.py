@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, literal_column, select, text, tuple_
+from sqlalchemy import delete, select, text, tuple_
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
 from durableq.engines.sql.definitions.messages import left
@@ -13,18 +13,16 @@ from durableq.model.message import State
 
 _m, _d = message.c, deduplication.c
 _p = parameter
-#: The ids of a queue are of the whole queue.
-_of_queue: Any = _d.scope == literal_column("''")
 _waits: Any = ~is_state(State.IN_FLIGHT)
 
 SENT_BEFORE = Statement(
     select(_d.message_id).where(
         _d.queue_id == _p("queue_id"),
-        _of_queue,
+        _d.scope == _p("scope"),
         _d.deduplication_id == _p("deduplication_id"),
         _d.expires_at_ms > _p("now_ms"),
     ),
-    order=("queue_id", "deduplication_id", "now_ms"),
+    order=("queue_id", "scope", "deduplication_id", "now_ms"),
 )
 # An id whose window is over is given to another message.
 REMEMBER_SENT = Statement(
@@ -32,12 +30,12 @@ REMEMBER_SENT = Statement(
         """\
 INSERT INTO durableq_deduplication
     (queue_id, scope, deduplication_id, message_id, expires_at_ms)
-SELECT id, '', :deduplication_id, :message_id, :now_ms + deduplication_window_ms
+SELECT id, :scope, :deduplication_id, :message_id, :now_ms + deduplication_window_ms
 FROM durableq_queue WHERE id = :queue_id
 ON CONFLICT (queue_id, scope, deduplication_id) DO UPDATE SET
     message_id = excluded.message_id, expires_at_ms = excluded.expires_at_ms"""
     ),
-    order=("deduplication_id", "message_id", "now_ms", "queue_id"),
+    order=("scope", "deduplication_id", "message_id", "now_ms", "queue_id"),
 )
 WAITING = Statement(
     select(_m.id, _m.body_bytes, _m.debounce_until_ms)

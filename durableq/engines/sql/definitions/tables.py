@@ -365,7 +365,7 @@ deduplication = Table(
     "durableq_deduplication",
     metadata,
     whole("queue_id"),
-    # The group of a message, as an SQS queue may have it; empty for the whole queue.
+    # The group of a message, where an id is one of its group; empty for the whole queue.
     Column("scope", TEXT, nullable=False),
     Column("deduplication_id", TEXT, nullable=False),
     whole("message_id"),

@@ -34,7 +34,11 @@ from durableq.testing.contract.queueing.queues import QueuesContract
 from durableq.testing.contract.queueing.receiving import ReceivingContract
 from durableq.testing.contract.queueing.retention import RetentionContract
 from durableq.testing.contract.queueing.sending import SendingContract
-from durableq.testing.contract.queueing.served import EnvelopeContract, FilledGroupsContract
+from durableq.testing.contract.queueing.served import (
+    EnvelopeContract,
+    FilledGroupsContract,
+    ScopeContract,
+)
 from durableq.testing.contract.queueing.settling import SettlingContract
 from durableq.testing.contract.queueing.together import TogetherContract
 from durableq.testing.contract.queueing.waiting import WaitingContract
@@ -68,6 +72,7 @@ class QueueingContract(
     GroupConcurrencyContract,
     GroupDeadLettersContract,
     EnvelopeContract,
+    ScopeContract,
     FilledGroupsContract,
     GroupBatchContract,
     GroupRateContract,

@@ -205,6 +205,48 @@ class EnvelopeContract(StoreCase):
         assert 0 < message.envelope.first_received_at_ms < FOREVER_MS
 
 
+class ScopeContract(StoreCase):
+    """Deduplication ids of a group, or of the whole queue."""
+
+    def test_an_id_in_the_scope_of_a_group_is_one_of_that_group(self, store: FullStore) -> None:
+        def sent(group: str, *, in_group: bool = True) -> str:
+            made = to_draft("x", group=group, deduplication_id="d", deduplicates_in_group=in_group)
+            return store.send(ORDERS, [made])[0]
+
+        first, second, whole = sent("a"), sent("b"), sent("a", in_group=False)
+        assert len({first, second, whole}) == 3
+        assert (sent("a"), sent("b"), sent("b", in_group=False)) == (first, second, whole)
+
+    def test_a_batch_has_each_id_once_in_each_group(self, store: FullStore) -> None:
+        made = [
+            to_draft(str(number), group=group, deduplication_id="d", deduplicates_in_group=True)
+            for number, group in enumerate("abab")
+        ]
+        a, b, *again = store.send(ORDERS, made)
+        assert again == [a, b]
+        assert a != b
+
+    def test_a_duplicate_in_a_group_answers_the_first_id_after_that_has_ended(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        made = to_draft("x", group="a", deduplication_id="d", deduplicates_in_group=True)
+        [first] = store.send(ORDERS, [made])
+        [message] = fetch(store)
+        complete(store, receipt(message))
+        assert store.send(ORDERS, [made]) == [first]
+        assert fetch(store) == []
+        clock.advance(301)
+        assert store.send(ORDERS, [made]) != [first]
+
+    @needs(Capability.CONTROL)
+    def test_ids_of_groups_go_with_their_queue(self, store: FullStore) -> None:
+        made = to_draft("x", group="a", deduplication_id="d", deduplicates_in_group=True)
+        [first] = store.send(ORDERS, [made])
+        store.delete_queue(ORDERS, force=True)
+        store.declare_queue(ORDERS, {})
+        assert store.send(ORDERS, [made]) != [first]
+
+
 class FilledGroupsContract(GroupCase):
     """Receives of the endpoint on a queue with order: batches filled from groups."""
 
