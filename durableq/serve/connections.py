@@ -7,6 +7,8 @@ import logging
 import uuid
 from typing import Any, ClassVar, Final
 
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from durableq.serve.errors import SERVICE_UNAVAILABLE, Kind, ServiceError
@@ -38,6 +40,8 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._is_too_large = False
         self._timer: asyncio.TimerHandle | None = None
+        #: Bytes to come of the body of a request that offered another protocol; None: of none.
+        self._declined_bytes: int | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where there are too many."""
@@ -55,14 +59,51 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes of the client."""
+        self._unset_keepalive_if_required()
+        if self._declined_bytes is not None:
+            self._take(data)
+            return
         self._unparsed += len(data)
         if self._timer is None and self._is_between_requests:
             self._start_timer(self.limits.head_seconds)
-        super().data_received(data)
-        most = self.limits.header_bytes
-        if self._unparsed > most and not self.transport.is_closing():
-            self._is_too_large = True
-            self.send_400_response("")
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._refuse_parsed()
+        except httptools.HttpParserUpgrade as offer:
+            self._decline(data[offer.args[0] :])
+        else:
+            if self._unparsed > self.limits.header_bytes:
+                self._is_too_large = True
+                self._refuse_parsed()
+
+    def _decline(self, rest: bytes) -> None:
+        """Answer an offer of another protocol, such as h2c, in this one.
+
+        The parser stops behind the headers of an offer. The body is taken without it, and the
+        connection is closed behind the answer.
+        """
+        cycle, headers = self.cycle, dict(self.headers)
+        length = headers.get(b"content-length", b"0")
+        if cycle is None or b"transfer-encoding" in headers or not length.isdigit():
+            self._refuse_parsed()
+            return
+        cycle.keep_alive = False
+        self._declined_bytes = int(length)
+        cycle.more_body = True
+        self._take(rest)
+
+    def _take(self, data: bytes) -> None:
+        """Take bytes of the body of a request that was declined another protocol."""
+        assert self._declined_bytes is not None  # noqa: S101 - of the caller
+        part = data[: self._declined_bytes]
+        self._declined_bytes -= len(part)
+        if self.cycle.more_body and not self.cycle.response_complete:
+            self.cycle.body += part
+            self.cycle.more_body = self._declined_bytes > 0
+            if len(self.cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            self.cycle.message_event.set()
 
     @property
     def _is_between_requests(self) -> bool:
@@ -112,17 +153,12 @@ class Connection(HttpToolsProtocol):
             self._start_timer(self.limits.write_seconds)
         super().on_response_complete()
 
-    def _unsupported_upgrade_warning(self) -> None:
-        """Answer an offer of another protocol in this one; the parser cannot go on behind it."""
-        if self.cycle is not None:
-            self.cycle.keep_alive = False
-
     def timeout_keep_alive_handler(self) -> None:
         """End a connection without a request."""
         self._end()
 
-    def send_400_response(self, msg: str) -> None:
-        """Refuse a request that is no HTTP, or whose headers are too large."""
+    def _refuse_parsed(self) -> None:
+        """Refuse bytes that are no HTTP, or too many headers."""
         if self.transport.is_closing():
             return
         if self._is_too_large:
@@ -133,7 +169,15 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, refusal: ServiceError) -> None:
         """Answer, and close the connection: the parser cannot go on."""
-        if self._is_between_requests:  # not in the midst of an answer
+        cycle = self.cycle
+        if cycle is not None and not (cycle.more_body or cycle.response_complete):
+            cycle.keep_alive = False  # the request before is whole: it is answered
+            self.flow.pause_reading()
+            return
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True  # its own body is broken: no other answer follows
+            cycle.message_event.set()
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             answer = error(Protocol.QUERY, Service.SQS, refusal, str(uuid.uuid4()))
             self.transport.write(_bytes(answer))
         self.transport.close()

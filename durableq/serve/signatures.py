@@ -164,7 +164,7 @@ def _canonical(request: Request, signature: Signature) -> bytes:
     ]
     lines = [
         request.method,
-        quote(request.path or "/", safe="/~"),
+        quote(_normal(request.path), safe="/~"),
         _canonical_query(request.query),
         *headers,
         "",
@@ -173,6 +173,18 @@ def _canonical(request: Request, signature: Signature) -> bytes:
         hashlib.sha256(request.body).hexdigest() if request.body else _EMPTY,
     ]
     return "\n".join(lines).encode("utf-8", "replace")
+
+
+def _normal(path: str) -> str:
+    """Return a path without `.`, `..` and empty parts, as clients sign it."""
+    kept: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del kept[-1:]
+        elif part not in {"", "."}:
+            kept.append(part)
+    end = "/" if kept and path.endswith("/") else ""
+    return "/" + "/".join(kept) + end
 
 
 def _canonical_query(query: bytes) -> str:

@@ -106,6 +106,7 @@ LIBRARIES = {
     "typer": {"durableq/cli"},
     "rich": {"durableq/cli"},
     "starlette": {"durableq/dashboard"},
+    "httptools": {"durableq/serve/connections.py"},
     "uvicorn": {"durableq/runtime/http_server.py", "durableq/serve/connections.py"},
     "jinja2": {"durableq/dashboard/rendering.py"},
     "anyio": {"durableq/dashboard"},

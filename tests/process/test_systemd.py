@@ -202,14 +202,15 @@ def test_recovery_tells_its_start_its_work_and_its_stop(
 
 
 @pytest.mark.usefixtures("dq")
-def test_the_dashboard_tells_its_start_its_work_and_its_stop(
-    db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
+@pytest.mark.parametrize("command", ["dashboard", "serve"])
+def test_a_server_tells_its_start_its_work_and_its_stop(
+    command: str, db: Path, tmp_path: Path, nursery: Nursery, watching: FakeSystemd
 ) -> None:
-    dashboard = start(nursery, watching, tmp_path, "dashboard", "--db", db, "--port", 0)
+    server = start(nursery, watching, tmp_path, command, "--db", db, "--port", 0)
     watching.wait_states("READY")
     watching.wait_beats(3)
-    dashboard.signal(signal.SIGTERM)
-    assert dashboard.end() == 0
+    server.signal(signal.SIGTERM)
+    assert server.end() == 0
     watching.wait_states("READY", "STOPPING")
 
 

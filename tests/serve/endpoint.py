@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import uvloop
+
 from durableq import DurableQ
 from durableq.runtime.http_server import Server, listen
 from durableq.serve.access import Access
@@ -19,6 +21,9 @@ from durableq.serve.server import server_of
 from durableq.serve.wire.requests import Service
 from tests.cli.console import COMMAND, environment
 from tests.support import scaled, wait_for
+
+# The first loop of a process opens a pipe for signals, which stays open.
+uvloop.new_event_loop().close()
 
 
 class Answered(NamedTuple):
