@@ -10,7 +10,7 @@ taken is dropped. One that was taken goes on; messages that it has received for 
 gone are released, uncounted.
 
 While a group runs, no other process writes to the file. So a group ends at about 5 ms of work, by
-the cost of an operation in the groups before it, and neighbouring receives are one, too.
+the work of the groups before it, and neighbouring receives are one, too.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class Committer:
         self._waiting: deque[Operation] = deque()
         self._is_running = False
         self._is_closed = False
-        #: Processor time of an operation in the last groups; none was measured yet.
-        self._cost_seconds = 0.0
+        #: The operations that the next group may have: less after a group that took too long.
+        self._most = MAX_GROUP
         # A pool, because the interpreter waits at its end for the operations of its thread.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="durableq-commit")
 
@@ -146,17 +146,26 @@ class Committer:
         while group := self._take():
             began = time.thread_time()
             _commit(store, group, merges=True)
-            cost = (time.thread_time() - began) / len(group)
-            self._cost_seconds = (self._cost_seconds + cost) / 2
+            self._adapt(len(group), time.thread_time() - began)
             self._answer(group)
+
+    def _adapt(self, operations: int, seconds: float) -> None:
+        """Set the size of the next group by the work of one.
+
+        What a commit costs by itself is in it, too: so a small group makes none smaller.
+        """
+        possible = int(operations * GROUP_SECONDS / max(seconds, 1e-9))
+        if seconds > GROUP_SECONDS:
+            self._most = max(LEAST_GROUP, possible)
+        else:
+            self._most = min(MAX_GROUP, max(self._most, possible))
 
     def _take(self) -> list[Operation]:
         """Take the operations of the next commit, in order; none: the thread stops."""
         group: list[Operation] = []
         messages = size = 0
-        affordable = GROUP_SECONDS / self._cost_seconds if self._cost_seconds else MAX_GROUP
         with self._changing:
-            while self._waiting and len(group) < max(affordable, LEAST_GROUP):
+            while self._waiting and len(group) < self._most:
                 following = self._waiting[0]
                 messages, size = messages + following.messages, size + following.bytes
                 if group and (messages > MAX_GROUP or size > MAX_GROUP_BYTES):
