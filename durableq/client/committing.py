@@ -243,6 +243,8 @@ def _kind(operation: Operation) -> object:
 def _can_be_shared(call: Receive) -> bool:
     """Return whether the messages of a receive may be those of several: not if they are a batch."""
     is_batch = call.by_group or call.gather is not None
+    if call.served is not None:
+        is_batch |= call.served.fill_groups
     return not is_batch and type(call.limit) is int and call.limit > 0
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
 
@@ -84,6 +85,7 @@ class Server(uvicorn.Server):
         config: as `configuration` makes it.
         on_signal: called in the handler of a signal that ends the server.
         on_stopping: called in the event loop when the end begins, before open requests are awaited.
+        beside: a coroutine that runs beside the requests, and is cancelled after the last.
         systemd: is told the state of this process; None without it.
     """
 
@@ -93,16 +95,21 @@ class Server(uvicorn.Server):
         *,
         on_signal: Callable[[], None] = lambda: None,
         on_stopping: Callable[[], None] = lambda: None,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         systemd: Systemd | None = None,
     ) -> None:
         super().__init__(config)
         self._on_signal = on_signal
         self._on_stopping = on_stopping
+        self._beside = beside
+        self._running: asyncio.Task[None] | None = None
         self._systemd = systemd or Systemd({})
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer."""
         await super().startup(sockets)
+        if self._beside is not None:
+            self._running = asyncio.create_task(self._beside())
         self._systemd.ready()
 
     async def on_tick(self, counter: int) -> bool:
@@ -115,6 +122,9 @@ class Server(uvicorn.Server):
         self._systemd.stopping()
         self._on_stopping()
         await super().shutdown(sockets)
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End at a signal; at a second one without waiting for open requests."""

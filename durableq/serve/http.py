@@ -64,7 +64,8 @@ class Application:
         limits: Limits | None = None,
         is_strict: bool = False,
     ) -> None:
-        self._app = app
+        #: The application whose store is served.
+        self.app = app
         self._operations = {**operations, Service.STS: own.STS}
         self._access = access or Access()
         self.limits = limits or Limits()
@@ -124,12 +125,12 @@ class Application:
         """
         is_read = request.method in _READING
         if is_read and request.path == own.HEALTH:  # free, for those that watch processes
-            status, found = await own.health(self._app.store)
+            status, found = await own.health(self.app.store)
             return answers.document(status, found, request_id)
         signature = signatures.parse(request)
         self._access.check(request, signature)
         if is_read and request.path == own.PEEK:
-            status, found = await own.peek(self._app.store, request)
+            status, found = await own.peek(self.app.store, request)
             return answers.document(status, found, request_id)
         call = decode(request)
         action = self._operations[call.service].get(call.action)
@@ -137,7 +138,7 @@ class Application:
             says = f"The action {shown(call.action)} is not one of this server's."
             raise ServiceError(UNKNOWN_OPERATION, says)
         context = Context(
-            self._app,
+            self.app,
             account_of(signature),
             region_of(request, signature),
             self._base_url(request, scope),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from durableq.client.app import DurableQ
@@ -69,7 +70,12 @@ def server_of(application: Application, systemd: Systemd | None = None) -> Serve
         http=type("BoundConnection", (Connection,), {"limits": limits}),
         timeout_keep_alive=limits.idle_seconds,
     )
-    return Server(config, on_stopping=application.stopping.set, systemd=systemd)
+    return Server(
+        config,
+        on_stopping=application.stopping.set,
+        beside=partial(sqs.attend, application.app),
+        systemd=systemd,
+    )
 
 
 def _possible(limits: Limits) -> Limits:

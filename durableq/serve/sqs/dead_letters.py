@@ -1,0 +1,30 @@
+"""Dead-letter queues: the queues that each is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.client.coroutines import read
+from durableq.serve.context import Context
+from durableq.serve.sqs import catalog
+from durableq.serve.sqs.names import QueueName, from_key
+from durableq.serve.sqs.queues import paged
+from durableq.store.core import Capability, Store
+
+
+async def list_dead_letter_source_queues(
+    context: Context, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the queues whose dead letters go to a queue: ListDeadLetterSourceQueues."""
+    queue = await catalog.named(context, parameters)
+    names = await read(context.store, sources_of, context.store, queue.name)
+    return paged(context, parameters, names, "queueUrls")
+
+
+def sources_of(store: Store, target: QueueName) -> list[QueueName]:
+    """Return the queues whose dead letters go to a queue."""
+    return [
+        from_key(info.name)
+        for info in store.require(Capability.INSPECT).queues()
+        if info.dead_letter_queue == target.key and info.settings.max_receives
+    ]

@@ -1,0 +1,76 @@
+"""GetQueueAttributes and SetQueueAttributes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durableq.client.coroutines import read, write
+from durableq.model.info import QueueInfo
+from durableq.serve.context import Context
+from durableq.serve.sqs import catalog
+from durableq.serve.sqs.attributes import (
+    ALL,
+    READ_ONLY,
+    REDRIVE_POLICY,
+    check_names,
+    check_together,
+    checked,
+)
+from durableq.serve.sqs.catalog import ServedQueue
+from durableq.serve.sqs.changing import apply, redrive_of
+from durableq.serve.sqs.clock import now_ms
+from durableq.serve.sqs.names import QueueName, of_url
+from durableq.serve.sqs.reading import missing, texts, texts_by_name
+from durableq.store.core import Capability, Store
+
+
+async def get_queue_attributes(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes of a queue: GetQueueAttributes. Without names, there are none."""
+    name = of_url(context, parameters)
+    names = texts(parameters, "AttributeNames")
+    queue = await catalog.look_up(context, name)
+    check_names(names)
+    if not names:
+        return {}
+    found = await read(context.store, _attributes, context.store, queue)
+    shown = {key: found[key] for key in found if ALL in names or key in names}
+    return {"Attributes": shown} if shown else {}
+
+
+def _attributes(store: Store, queue: ServedQueue) -> dict[str, str]:
+    """Return all attributes of a queue that has them."""
+    info = store.require(Capability.INSPECT).queue(queue.key)
+    found = queue.attributes | _computed(queue, info) | {REDRIVE_POLICY: redrive_of(store, queue)}
+    return {key: value for key, value in found.items() if value}
+
+
+def _computed(queue: ServedQueue, info: QueueInfo) -> dict[str, str]:
+    counts = info.counts
+    document = queue.document
+    values = (
+        counts.ready + counts.blocked,
+        counts.in_flight,
+        counts.delayed,
+        document.created_at_ms // 1000,
+        document.modified_at_ms // 1000,
+        queue.name.arn,
+    )
+    return {name: str(value) for name, value in zip(READ_ONLY, values, strict=True)}
+
+
+async def set_queue_attributes(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Change attributes of a queue: SetQueueAttributes."""
+    name = of_url(context, parameters)
+    queue = await catalog.look_up(context, name)
+    given = texts_by_name(parameters, "Attributes")
+    if not given:
+        raise missing("Attributes")
+    attributes = checked(given, is_fifo=queue.is_fifo)
+    check_together(queue.attributes | attributes)
+    await write(context.store, _set, context, name, attributes)
+    catalog.forget(context.store, name.key)
+    return {}
+
+
+def _set(context: Context, name: QueueName, attributes: dict[str, str]) -> None:
+    apply(context.store, name, attributes, now_ms(context))

@@ -1,0 +1,200 @@
+"""ReceiveMessage: leases, long polling, and messages as a client gets them.
+
+The messages of a request whose client is gone are given back, uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any, Final
+
+from durableq.client.coroutines import commit
+from durableq.model.limits import FOREVER_MS
+from durableq.model.message import Message, Received, Served
+from durableq.model.wire_message import (
+    DEDUPLICATION_ID,
+    GROUP_ID,
+    TypedAttribute,
+    attributes_of,
+    body_of,
+    system_attributes_of,
+)
+from durableq.serve.context import Context
+from durableq.serve.sqs import digests
+from durableq.serve.sqs.attributes import ATTRIBUTES, NO_LEASE_MS, READ_ONLY, unknown
+from durableq.serve.sqs.catalog import ServedQueue, named
+from durableq.serve.sqs.clock import now_ms
+from durableq.serve.sqs.handles import Handle
+from durableq.serve.sqs.ids import message_id, sequence_number
+from durableq.serve.sqs.in_flight import in_flight, wait_for_room
+from durableq.serve.sqs.names import from_key
+from durableq.serve.sqs.polling import polls_of, receive
+from durableq.serve.sqs.reading import Parameters, bounded, texts
+from durableq.store.core import Receive, Release
+
+MAX_MESSAGES: Final = 10
+MAX_WAIT_SECONDS: Final = 20
+MAX_VISIBILITY_SECONDS: Final = 43_200
+#: Seconds after which the shortest lease has ended: a message received with a visibility timeout
+#: of 0 is ready when its client gets it.
+_AFTER_NO_LEASE: Final = 0.002
+_ALL: Final = "All"
+#: System attributes of a received message.
+SYSTEM_ATTRIBUTES: Final = (
+    *("SenderId", "SentTimestamp", "ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp"),
+    *("SequenceNumber", DEDUPLICATION_ID, GROUP_ID, "AWSTraceHeader", "DeadLetterQueueSourceArn"),
+)
+
+
+async def receive_message(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Receive up to ten messages: ReceiveMessage."""
+    queue = await named(context, parameters)
+    limit = _whole(parameters, "MaxNumberOfMessages", 1, MAX_MESSAGES) or 1
+    seconds = _wait_seconds(queue, parameters)
+    shown = _Shown(parameters)
+    call = Receive(
+        queue.key,
+        limit,
+        _visibility_ms(queue, parameters),
+        served=Served(fill_groups=queue.is_fifo),
+    )
+    messages = await _received(context, queue, call, seconds)
+    if not messages:
+        return {}
+    receipts = [message.receipt for message in messages if message.receipt]
+    context.undo.append(partial(commit, context.store, Release(receipts)))
+    return {"Messages": [shown.message(context, queue, message) for message in messages]}
+
+
+async def _received(
+    context: Context, queue: ServedQueue, call: Receive, seconds: float
+) -> list[Message]:
+    """Lease messages, and wait for the first if there is none.
+
+    Raises:
+        ServiceError: too many messages of a standard queue are in flight.
+    """
+    if not queue.is_fifo:
+        seconds = await wait_for_room(context, queue.key, seconds)
+        if seconds < 0:
+            return []
+    received: Received | None = await receive(context.store, call)
+    if received is not None and not received.messages and seconds:
+        waiting = polls_of(context.store).receive(call, seconds, received.wait_ms)
+        received = await context.stopping.unless_set(waiting)
+    messages = [] if received is None else received.messages
+    in_flight(context.store).note(queue.key, len(messages))
+    if messages and _lease_ms(queue, call) <= NO_LEASE_MS:
+        await asyncio.sleep(_AFTER_NO_LEASE)
+    return messages
+
+
+def _lease_ms(queue: ServedQueue, call: Receive) -> int:
+    given = call.visibility_ms
+    return queue.settings.visibility_timeout_ms if given is None else given
+
+
+def _whole(parameters: Parameters, name: str, least: int, most: int) -> int | None:
+    reason = f"Must be between {least} and {most}, if provided."
+    return bounded(parameters, name, least, most, reason)
+
+
+def _wait_seconds(queue: ServedQueue, parameters: Parameters) -> int:
+    reason = f"Must be >= 0 and <= {MAX_WAIT_SECONDS}, if provided."
+    given = bounded(parameters, "WaitTimeSeconds", 0, MAX_WAIT_SECONDS, reason)
+    return int(queue.attribute("ReceiveMessageWaitTimeSeconds")) if given is None else given
+
+
+def _visibility_ms(queue: ServedQueue, parameters: Parameters) -> int | None:
+    """Return the length of the leases; None: that of the queue."""
+    reason = f"Must be between 0 and {MAX_VISIBILITY_SECONDS}, if provided."
+    seconds = bounded(parameters, "VisibilityTimeout", 0, MAX_VISIBILITY_SECONDS, reason)
+    return None if seconds is None else seconds * 1000 or NO_LEASE_MS
+
+
+class _Shown:
+    """The parts of a message that a client asks for.
+
+    Args:
+        parameters: of the request.
+
+    Raises:
+        ServiceError: there is no such part.
+    """
+
+    def __init__(self, parameters: Parameters) -> None:
+        asked = [
+            *texts(parameters, "AttributeNames"),
+            *texts(parameters, "MessageSystemAttributeNames"),
+        ]
+        for name in asked:
+            if name not in (_ALL, *SYSTEM_ATTRIBUTES, *ATTRIBUTES, *READ_ONLY):
+                raise unknown(name)
+        self._system = SYSTEM_ATTRIBUTES if _ALL in asked else asked
+        self._names = texts(parameters, "MessageAttributeNames")
+
+    def message(self, context: Context, queue: ServedQueue, message: Message) -> dict[str, Any]:
+        """Return a received message."""
+        body = body_of(message)
+        assert message.receipt is not None  # noqa: S101 - it was received
+        answered: dict[str, Any] = {
+            "MessageId": message_id(context.store, message.id, message.recovery_count),
+            "ReceiptHandle": str(Handle(message.receipt, now_ms(context))),
+            "MD5OfBody": digests.of_body(body),
+            "Body": body,
+        }
+        if self._system and (system := self._system_attributes(queue, message)):
+            answered["Attributes"] = system
+        if self._names and (attributes := self._attributes(message)):
+            answered["MessageAttributes"] = attributes
+            answered["MD5OfMessageAttributes"] = digests.of_attributes(attributes)
+        return answered
+
+    def _attributes(self, message: Message) -> dict[str, dict[str, Any]]:
+        return {
+            name: _written(value)
+            for name, value in attributes_of(message).items()
+            if any(_is_asked(name, asked) for asked in self._names)
+        }
+
+    def _system_attributes(self, queue: ServedQueue, message: Message) -> dict[str, str]:
+        found = _system_attributes(queue, message)
+        return {
+            name: found[name]
+            for name in SYSTEM_ATTRIBUTES
+            if name in self._system and name in found
+        }
+
+
+def _is_asked(name: str, asked: str) -> bool:
+    """Return whether a name is one that was asked for: All, .*, the name, or its prefix and .*"""
+    if asked in {_ALL, ".*"}:
+        return True
+    return name.startswith(asked.removesuffix("*")) if asked.endswith(".*") else name == asked
+
+
+def _written(value: TypedAttribute) -> dict[str, Any]:
+    member = "BinaryValue" if isinstance(value.value, bytes) else "StringValue"
+    return {member: value.value, "DataType": value.type}
+
+
+def _system_attributes(queue: ServedQueue, message: Message) -> dict[str, str]:
+    first_ms = message.envelope.first_received_at_ms if message.envelope else FOREVER_MS
+    found = {
+        "SentTimestamp": str(_sent_at_ms(message)),
+        "ApproximateReceiveCount": str(message.receive_count),
+        **system_attributes_of(message),
+    }
+    found.setdefault("SenderId", queue.name.account)
+    if first_ms != FOREVER_MS:
+        found["ApproximateFirstReceiveTimestamp"] = str(first_ms)
+    if queue.is_fifo:
+        found["SequenceNumber"] = sequence_number(message.id)
+    if message.source_queue is not None:
+        found["DeadLetterQueueSourceArn"] = from_key(message.source_queue).arn
+    return found
+
+
+def _sent_at_ms(message: Message) -> int:
+    return message.enqueued_at_ms if message.recovery_count else message.sent_at_ms

@@ -1,0 +1,205 @@
+"""DeleteMessage and ChangeMessageVisibility, and their batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from durableq.client.coroutines import commit, read
+from durableq.model.message import Completion, Message, Outcome
+from durableq.model.states import State
+from durableq.serve.context import Context
+from durableq.serve.errors import MESSAGE_NOT_IN_FLIGHT, ServiceError
+from durableq.serve.sqs.batches import answer, batch_of, failed
+from durableq.serve.sqs.catalog import ServedQueue, named
+from durableq.serve.sqs.clock import now_ms
+from durableq.serve.sqs.handles import Handle, parse
+from durableq.serve.sqs.in_flight import in_flight
+from durableq.serve.sqs.reading import (
+    Parameters,
+    bounded,
+    invalid_value,
+    missing,
+    required_text,
+)
+from durableq.serve.sqs.receiving import MAX_VISIBILITY_SECONDS
+from durableq.store.core import Capability, Extend, Settle, Store
+
+_EXPIRED = "The receipt handle has expired."
+_GONE = "Message does not exist or is not available for visibility timeout change."
+
+
+async def delete_message(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Delete a received message: DeleteMessage. Deleting it again is no error."""
+    queue = await named(context, parameters)
+    handle = _handle(queue, parameters)
+    (error,) = await _delete(context, queue, [handle])
+    if error is not None:
+        raise error
+    return {}
+
+
+async def delete_message_batch(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Delete up to ten received messages: DeleteMessageBatch."""
+    queue = await named(context, parameters)
+    entries = batch_of(parameters, "DeleteMessageBatchRequestEntry")
+    handles, refused = _handles(queue, entries)
+    errors = await _delete(context, queue, [handle for _, handle in handles])
+    return _answer([entry for entry, _ in handles], errors, refused)
+
+
+async def _delete(
+    context: Context, queue: ServedQueue, handles: Sequence[Handle]
+) -> list[ServiceError | None]:
+    """End messages in success, in one commit; return an error for each, or None.
+
+    On a standard queue the handle of an older receive deletes nothing, and is no error, as on AWS.
+    On a FIFO queue a handle ends with its lease.
+    """
+    if not handles:
+        return []
+    expired = await _expired(context.store, handles) if queue.is_fifo else set()
+    living = [handle for handle in handles if handle not in expired]
+    settled: list[Outcome] = []
+    if living:
+        completions = [Completion(handle.receipt) for handle in living]
+        settled = await commit(context.store, Settle(completions))
+    outcomes = dict(zip(living, settled, strict=True))
+    in_flight(context.store).note(queue.key, -settled.count(Outcome.DONE))
+    return [
+        invalid_value(handle, "ReceiptHandle", _EXPIRED)
+        if queue.is_fifo and outcomes.get(handle, Outcome.STALE) is Outcome.STALE
+        else None
+        for handle in handles
+    ]
+
+
+async def _expired(store: Store, handles: Sequence[Handle]) -> set[Handle]:
+    """Return the handles of messages that are there, and whose leases have ended."""
+    messages = await read(store, _messages, store, handles)
+    return {
+        handle
+        for handle in handles
+        if (one := messages[handle]) is not None and not _is_leased(one)
+    }
+
+
+def _messages(store: Store, handles: Sequence[Handle]) -> dict[Handle, Message | None]:
+    inspect = store.require(Capability.INSPECT)
+    return {handle: inspect.message(handle.receipt.message_id) for handle in handles}
+
+
+def _is_leased(message: Message) -> bool:
+    return message.state is State.IN_FLIGHT and message.lease_left_ms > 0
+
+
+async def change_message_visibility(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Change the end of a lease: ChangeMessageVisibility. With 0, the message is ready at once."""
+    queue = await named(context, parameters)
+    handle, seconds = _handle(queue, parameters), _seconds(context, queue, parameters)
+    error = (await _change(context, {seconds: [handle]}))[handle]
+    if error is not None:
+        raise error
+    return {}
+
+
+async def change_message_visibility_batch(
+    context: Context, parameters: dict[str, Any]
+) -> dict[str, Any]:
+    """Change the ends of up to ten leases: ChangeMessageVisibilityBatch."""
+    queue = await named(context, parameters)
+    entries = batch_of(parameters, "ChangeMessageVisibilityBatchRequestEntry")
+    found, refused = _handles(queue, entries)
+    changes: dict[int, list[Handle]] = {}
+    handles = []
+    for entry, handle in found:
+        try:
+            changes.setdefault(_seconds(context, queue, entry), []).append(handle)
+            handles.append((entry, handle))
+        except ServiceError as error:
+            refused.append(failed(entry, error))
+    errors = await _change(context, changes)
+    return _answer(
+        [entry for entry, _ in handles], [errors[handle] for _, handle in handles], refused
+    )
+
+
+async def _change(
+    context: Context, changes: dict[int, list[Handle]]
+) -> dict[Handle, ServiceError | None]:
+    """Let leases end so many seconds from now, and return an error for each, or None."""
+    handles = [handle for some in changes.values() for handle in some]
+    expired = await _expired(context.store, handles) if handles else set()
+    errors: dict[Handle, ServiceError | None] = {}
+    for seconds, some in changes.items():
+        living = [handle for handle in some if handle not in expired]
+        outcomes: list[Outcome] = []
+        if living:
+            receipts = [handle.receipt for handle in living]
+            outcomes = await commit(context.store, Extend(receipts, seconds * 1000))
+        errors |= {handle: _not_changed(handle, Outcome.STALE) for handle in some}
+        for handle, outcome in zip(living, outcomes, strict=True):
+            errors[handle] = _not_changed(handle, outcome)
+    return errors
+
+
+def _not_changed(handle: Handle, outcome: Outcome) -> ServiceError | None:
+    if outcome is Outcome.GONE:
+        return invalid_value(handle, "ReceiptHandle", _GONE)
+    if outcome is Outcome.STALE:
+        return ServiceError(MESSAGE_NOT_IN_FLIGHT, "The specified message isn't in flight.")
+    return None
+
+
+def _handle(queue: ServedQueue, parameters: Parameters) -> Handle:
+    return parse(required_text(parameters, "ReceiptHandle"), queue.key)
+
+
+def _handles(
+    queue: ServedQueue, entries: list[dict[str, Any]]
+) -> tuple[list[tuple[dict[str, Any], Handle]], list[dict[str, Any]]]:
+    """Return the entries whose handles are valid, with them, and the answers of the others."""
+    found, refused = [], []
+    for entry in entries:
+        try:
+            found.append((entry, _handle(queue, entry)))
+        except ServiceError as error:
+            refused.append(failed(entry, error))
+    return found, refused
+
+
+def _seconds(context: Context, queue: ServedQueue, parameters: Parameters) -> int:
+    """Return the seconds from now to the end of a lease.
+
+    Raises:
+        ServiceError: out of bounds, or the lease would be longer than 12 hours in all.
+    """
+    most = MAX_VISIBILITY_SECONDS
+    reason = f"VisibilityTimeout must be an integer between 0 and {most}."
+    seconds = bounded(parameters, "VisibilityTimeout", 0, most, reason)
+    if seconds is None:
+        raise missing("VisibilityTimeout")
+    received_at_ms = _handle(queue, parameters).received_at_ms
+    held = max(0, now_ms(context) - received_at_ms) // 1000
+    if seconds and held + seconds > most:
+        raise invalid_value(
+            seconds,
+            "VisibilityTimeout",
+            f"Total VisibilityTimeout for the message is beyond the limit [{most} seconds]",
+        )
+    return seconds
+
+
+def _answer(
+    entries: Sequence[dict[str, Any]],
+    errors: Sequence[ServiceError | None],
+    refused: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """Return the answer of a batch."""
+    successful = []
+    for entry, error in zip(entries, errors, strict=True):
+        if error is None:
+            successful.append({"Id": entry["Id"]})
+        else:
+            refused.append(failed(entry, error))
+    return answer(successful, refused)

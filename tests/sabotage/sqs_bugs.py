@@ -1,0 +1,94 @@
+"""Bugs to plant in the actions of SQS."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from durableq.serve.sqs import polling, receiving, sending, settling
+from durableq.store.core import Capability
+
+
+def answer_a_send_before_its_commit() -> None:
+    """A send is answered while the transaction that stores it is on its way."""
+    module: Any = sending
+    send = module.coroutines.send
+    kept = set()
+
+    async def early(store: Any, queue: str, make: Any) -> list[str]:
+        kept.add(asyncio.ensure_future(send(store, queue, make)))
+        return [str(number) for number, _ in enumerate(make(), 1)]
+
+    module.coroutines = type("Early", (), {"send": staticmethod(early)})
+
+
+def delete_by_an_old_handle() -> None:
+    """A message is deleted by any handle that it ever had."""
+    module: Any = settling
+    delete = module._delete
+
+    async def by_id(context: Any, queue: Any, handles: Any) -> Any:
+        control = context.store.require(Capability.CONTROL)
+        await asyncio.to_thread(control.purge, queue.key)
+        return await delete(context, queue, handles)
+
+    module._delete = by_id
+
+
+def keep_the_lease_of_a_client_that_is_gone() -> None:
+    """The messages of an answer that nobody gets stay leased."""
+    module: Any = receiving
+
+    async def nothing(*_: Any) -> None: ...
+
+    module.partial = lambda *_: partial(nothing)
+
+
+def delete_from_a_fifo_queue_after_the_lease() -> None:
+    """A handle of a FIFO queue outlives its lease."""
+    module: Any = settling
+
+    async def none(*_: Any) -> set[Any]:
+        return set()
+
+    module._expired = none
+
+
+def miss_the_writes_of_others() -> None:
+    """Receives that wait look when they begin, and never again."""
+    cls: Any = polling.Polls
+
+    async def sleep(_self: Any, _writes: Any) -> None:
+        await asyncio.Event().wait()
+
+    cls._follow = sleep
+
+
+BUGS = (
+    answer_a_send_before_its_commit,
+    delete_by_an_old_handle,
+    keep_the_lease_of_a_client_that_is_gone,
+    delete_from_a_fifo_queue_after_the_lease,
+    miss_the_writes_of_others,
+)
+_POLLING = "tests/serve/test_sqs_polling.py::"
+SEEN_BY = [
+    (
+        "answer_a_send_before_its_commit",
+        "tests/serve/test_sqs_commits.py::test_a_send_is_answered_after_its_commit",
+    ),
+    (
+        "delete_by_an_old_handle",
+        "tests/serve/test_sqs_leases.py::test_an_old_handle_of_a_standard_queue_deletes_nothing",
+    ),
+    (
+        "keep_the_lease_of_a_client_that_is_gone",
+        _POLLING + "test_the_messages_of_a_client_that_is_gone_are_given_back",
+    ),
+    (
+        "delete_from_a_fifo_queue_after_the_lease",
+        "tests/serve/test_sqs_fifo.py::test_a_handle_of_a_fifo_queue_ends_with_its_lease",
+    ),
+    ("miss_the_writes_of_others", _POLLING + "test_a_poll_wakes_with_a_send_of_python"),
+]

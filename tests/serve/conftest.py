@@ -1,0 +1,34 @@
+"""Clients of the actions of SQS."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from durableq.testing.fakes import FakeClock
+from tests.serve.sqs_client import Sqs, client_of
+from tests.support import new_file
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that a test sets."""
+    return FakeClock()
+
+
+@pytest.fixture
+def sqs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sqs]:
+    """Return a client of a SQLite file, or of a PostgreSQL schema; see ON_BOTH."""
+    if getattr(request, "param", "sqlite") == "postgres":
+        url = request.getfixturevalue("postgres_url")
+    else:
+        url = str(new_file(tmp_path / "queue.db"))
+    with client_of(url) as client:
+        yield client
+
+
+@pytest.fixture
+def timed(tmp_path: Path, clock: FakeClock) -> Iterator[Sqs]:
+    """Return a client of a SQLite file, whose time the test sets."""
+    with client_of(str(new_file(tmp_path / "queue.db", FakeClock)), clock) as client:
+        yield client

@@ -1,0 +1,297 @@
+"""Queues over SQS: created, found, listed, changed, tagged, purged and deleted."""
+
+import json
+import time
+
+import pytest
+
+from durableq.serve.context import Context
+from durableq.testing.fakes import FakeClock
+from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
+
+NO_QUEUE = "AWS.SimpleQueueService.NonExistentQueue: The specified queue does not exist."
+ACCOUNT = "111111111111"
+
+
+def test_the_url_of_a_queue_is_that_of_the_server(sqs: Sqs) -> None:
+    assert sqs.queue("orders") == "http://localhost:4566/000000000000/orders"
+    found = sqs("GetQueueUrl", QueueName="orders")
+    assert found == {"QueueUrl": "http://localhost:4566/000000000000/orders"}
+
+
+@pytest.mark.parametrize(
+    ("action", "parameters"),
+    [
+        ("SendMessage", {"MessageBody": "x"}),
+        ("SendMessageBatch", {"Entries": [{"Id": "1", "MessageBody": "x"}]}),
+        ("ReceiveMessage", {}),
+        ("DeleteMessage", {"ReceiptHandle": "x"}),
+        ("DeleteMessageBatch", {"Entries": [{"Id": "1", "ReceiptHandle": "x"}]}),
+        ("ChangeMessageVisibility", {"ReceiptHandle": "x", "VisibilityTimeout": 1}),
+        ("GetQueueAttributes", {"AttributeNames": ["All"]}),
+        ("SetQueueAttributes", {"Attributes": {"DelaySeconds": "1"}}),
+        ("PurgeQueue", {}),
+        ("DeleteQueue", {}),
+        ("ListDeadLetterSourceQueues", {}),
+        ("ListQueueTags", {}),
+        ("TagQueue", {"Tags": {"a": "b"}}),
+        ("UntagQueue", {"TagKeys": ["a"]}),
+        ("AddPermission", {"Label": "a", "AWSAccountIds": [ACCOUNT], "Actions": ["*"]}),
+        ("RemovePermission", {"Label": "a"}),
+    ],
+)
+def test_a_queue_that_does_not_exist_is_refused(
+    sqs: Sqs, action: str, parameters: dict[str, object]
+) -> None:
+    url = "http://localhost:4566/000000000000/nowhere"
+    assert sqs.refusal(action, url, **parameters) == NO_QUEUE
+
+
+def test_the_url_of_a_queue_that_does_not_exist_is_refused(sqs: Sqs) -> None:
+    assert sqs.refusal("GetQueueUrl", QueueName="nowhere") == NO_QUEUE
+    assert sqs.refusal("GetQueueUrl", QueueName="a b") == NO_QUEUE
+
+
+def test_a_new_queue_has_the_attributes_of_aws(timed: Sqs, clock: FakeClock) -> None:
+    now = str(clock.wall_ms() // 1000)
+    standard = {
+        "ApproximateNumberOfMessages": "0",
+        "ApproximateNumberOfMessagesDelayed": "0",
+        "ApproximateNumberOfMessagesNotVisible": "0",
+        "CreatedTimestamp": now,
+        "DelaySeconds": "0",
+        "LastModifiedTimestamp": now,
+        "MaximumMessageSize": "1048576",
+        "MessageRetentionPeriod": "345600",
+        "QueueArn": "arn:aws:sqs:us-east-1:000000000000:q",
+        "ReceiveMessageWaitTimeSeconds": "0",
+        "SqsManagedSseEnabled": "true",
+        "VisibilityTimeout": "30",
+    }
+    assert timed.attributes(timed.queue()) == standard
+    fifo = {
+        "ContentBasedDeduplication": "false",
+        "DeduplicationScope": "queue",
+        "FifoQueue": "true",
+        "FifoThroughputLimit": "perQueue",
+        "QueueArn": "arn:aws:sqs:us-east-1:000000000000:q.fifo",
+    }
+    assert timed.attributes(timed.queue("q.fifo")) == standard | fifo
+
+
+def test_attributes_are_those_that_are_asked_for(sqs: Sqs) -> None:
+    url = sqs.queue(VisibilityTimeout="7")
+    assert sqs.attributes(url, "VisibilityTimeout") == {"VisibilityTimeout": "7"}
+    assert sqs("GetQueueAttributes", url) == {}
+    assert sqs("GetQueueAttributes", url, AttributeNames=["Policy"]) == {}
+    said = sqs.refusal("GetQueueAttributes", url, AttributeNames=["not-existing"])
+    assert said == "InvalidAttributeName: Unknown Attribute not-existing."
+
+
+@ON_BOTH
+def test_a_queue_is_found_again_by_the_same_attributes(sqs: Sqs) -> None:
+    url = sqs.queue(DelaySeconds="5", VisibilityTimeout="7")
+    assert sqs.queue() == url
+    assert sqs.queue(DelaySeconds="5") == url
+    said = sqs.refusal("CreateQueue", QueueName="q", Attributes={"DelaySeconds": "6"})
+    assert said == (
+        "QueueAlreadyExists: A queue already exists with the same name and a different value for "
+        "attribute DelaySeconds"
+    )
+    fifo = sqs.queue("q.fifo", ContentBasedDeduplication="true")
+    assert sqs.queue("q.fifo") == fifo
+    attributes = {"FifoQueue": "true", "ContentBasedDeduplication": "false"}
+    said = sqs.refusal("CreateQueue", QueueName="q.fifo", Attributes=attributes)
+    assert said.endswith("a different value for attribute ContentBasedDeduplication")
+
+
+def test_attributes_are_changed(timed: Sqs, clock: FakeClock) -> None:
+    url = timed.queue(VisibilityTimeout="7")
+    created = timed.attributes(url)
+    clock.advance(60)
+    changed = {"VisibilityTimeout": "8", "ReceiveMessageWaitTimeSeconds": "3", "Policy": "{}"}
+    assert timed("SetQueueAttributes", url, Attributes=changed) == {}
+    found = timed.attributes(url)
+    assert found == created | changed | {
+        "LastModifiedTimestamp": str(int(created["CreatedTimestamp"]) + 60)
+    }
+    timed("SetQueueAttributes", url, Attributes={"Policy": ""})
+    assert "Policy" not in timed.attributes(url)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"FifoQueue": "true"}, "InvalidAttributeName: Unknown Attribute FifoQueue."),
+        ({"QueueArn": "x"}, "InvalidAttributeName: Unknown Attribute QueueArn."),
+        (
+            {"VisibilityTimeout": "x"},
+            "InvalidAttributeValue: Invalid value for the parameter VisibilityTimeout.",
+        ),
+    ],
+)
+def test_a_change_of_other_attributes_is_refused(
+    sqs: Sqs, attributes: dict[str, str], said: str
+) -> None:
+    assert sqs.refusal("SetQueueAttributes", sqs.queue(), Attributes=attributes) == said
+
+
+def test_the_type_of_a_queue_is_not_changed(sqs: Sqs) -> None:
+    url = sqs.queue("q.fifo")
+    said = sqs.refusal("SetQueueAttributes", url, Attributes={"FifoQueue": "false"})
+    assert said == (
+        "InvalidAttributeValue: Invalid value for the parameter FifoQueue. Reason: Modifying queue "
+        "type is not supported."
+    )
+
+
+def test_python_sees_the_settings_and_sets_them(sqs: Sqs) -> None:
+    url = sqs.queue(VisibilityTimeout="7", MessageRetentionPeriod="60")
+    settings = sqs.app.store.settings("q")
+    assert (settings.visibility_timeout_ms, settings.retention_ms) == (7000, 60_000)
+    sqs.app.queue("q", visibility_timeout=9)
+    assert sqs.attributes(url)["VisibilityTimeout"] == "9"
+
+
+def test_a_change_by_python_is_used_after_a_second(sqs: Sqs) -> None:
+    url = sqs.queue()
+    sqs.send(url, "x" * 2000)
+    sqs.app.queue("q", max_body_bytes=1024)
+    deadline = time.monotonic() + 60
+    while not (said := sqs("SendMessageBatch", url, Entries=[large()]).get("Failed")):
+        assert time.monotonic() < deadline
+    assert said[0]["Code"] == "InvalidParameterValue"
+
+
+def large() -> dict[str, str]:
+    return {"Id": "1", "MessageBody": "x" * 2000}
+
+
+@ON_BOTH
+def test_queues_are_listed_by_prefix_and_page(sqs: Sqs) -> None:
+    assert sqs("ListQueues") == {}
+    urls = [sqs.queue(name) for name in ("a-1", "a-2", "a-3", "b")]
+    assert sqs("ListQueues") == {"QueueUrls": urls}
+    assert sqs("ListQueues", QueueNamePrefix="b") == {"QueueUrls": urls[3:]}
+    page = sqs("ListQueues", QueueNamePrefix="a", MaxResults=2)
+    assert page["QueueUrls"] == urls[:2]
+    following = sqs("ListQueues", QueueNamePrefix="a", MaxResults=2, NextToken=page["NextToken"])
+    assert following == {"QueueUrls": urls[2:3]}
+    assert "MaxResults" in sqs.refusal("ListQueues", MaxResults=1001)
+    assert sqs.refusal("ListQueues", NextToken="!").endswith("Invalid or expired next token.")
+
+
+def test_queues_of_python_are_listed(sqs: Sqs) -> None:
+    sqs.app.queue("orders")
+    assert sqs("ListQueues") == {"QueueUrls": ["http://localhost:4566/000000000000/orders"]}
+
+
+@ON_BOTH
+def test_tags_are_added_and_taken_away(sqs: Sqs) -> None:
+    url = sqs("CreateQueue", QueueName="q", tags={"a": "1"})["QueueUrl"]
+    assert sqs("TagQueue", url, Tags={"b": "2", "a": "3"}) == {}
+    assert sqs("ListQueueTags", url) == {"Tags": {"a": "3", "b": "2"}}
+    assert sqs("UntagQueue", url, TagKeys=["a", "x"]) == {}
+    assert sqs("ListQueueTags", url) == {"Tags": {"b": "2"}}
+    sqs("UntagQueue", url, TagKeys=["b"])
+    assert sqs("ListQueueTags", url) == {}
+
+
+def test_bad_tags_are_refused(sqs: Sqs) -> None:
+    url = sqs("CreateQueue", QueueName="q", tags={"a": "1"})["QueueUrl"]
+    many = {str(number): "x" for number in range(50)}
+    for tags, part in (
+        ({}, "The request must contain the parameter Tags."),
+        (many, "Too many tags added for queue q."),
+        ({"k" * 129: "x"}, "Tag keys must be between 1 and 128 characters in length."),
+        ({"k": "x" * 257}, "Tag values must be between 0 and 256 characters in length."),
+    ):
+        assert sqs.refusal("TagQueue", url, Tags=tags).endswith(part)
+    assert sqs.refusal("UntagQueue", url, TagKeys=[]).endswith("characters in length.")
+    assert sqs("ListQueueTags", url) == {"Tags": {"a": "1"}}
+
+
+def test_permissions_are_stored_in_the_policy(sqs: Sqs) -> None:
+    url = sqs.queue()
+    options = {"AWSAccountIds": [ACCOUNT], "Actions": ["SendMessage"]}
+    sqs("AddPermission", url, Label="one", **options)
+    (statement,) = json.loads(sqs.attributes(url)["Policy"])["Statement"]
+    assert statement["Sid"] == "one"
+    said = sqs.refusal("AddPermission", url, Label="one", **options)
+    assert said.endswith("Value one for parameter Label is invalid. Reason: Already exists.")
+    said = sqs.refusal("RemovePermission", url, Label="two")
+    assert said.endswith("Value two for parameter Label is invalid. Reason: can't find label.")
+    sqs("RemovePermission", url, Label="one")
+    assert "Policy" not in sqs.attributes(url)
+
+
+@ON_BOTH
+def test_a_purge_removes_all_messages(sqs: Sqs) -> None:
+    url = sqs.queue()
+    for _ in range(3):
+        sqs.send(url)
+    sqs.send(url, DelaySeconds=900)
+    sqs.receive(url)
+    assert sqs("PurgeQueue", url) == {}
+    assert sqs.counts(url) == (0, 0, 0)
+    sqs("PurgeQueue", url)
+
+
+def test_a_strict_server_purges_once_a_minute(sqs: Sqs) -> None:
+    url = sqs.queue()
+    sqs.context = Context(sqs.app, is_strict=True)
+    sqs("PurgeQueue", url)
+    assert sqs.refusal("PurgeQueue", url) == (
+        "AWS.SimpleQueueService.PurgeQueueInProgress: Only one PurgeQueue operation on q is "
+        "allowed every 60 seconds."
+    )
+
+
+@ON_BOTH
+def test_a_deleted_queue_is_gone_with_its_messages(sqs: Sqs) -> None:
+    url = sqs.queue(VisibilityTimeout="7")
+    sqs("TagQueue", url, Tags={"a": "b"})
+    sqs.send(url)
+    assert sqs("DeleteQueue", url) == {}
+    assert sqs.refusal("SendMessage", url, MessageBody="x") == NO_QUEUE
+    assert sqs.refusal("DeleteQueue", url) == NO_QUEUE
+    assert sqs("ListQueues") == {}
+    sqs.queue()
+    assert sqs.counts(url) == (0, 0, 0)
+    assert sqs.attributes(url)["VisibilityTimeout"] == "30"
+    assert sqs("ListQueueTags", url) == {}
+
+
+def test_a_strict_server_waits_a_minute_after_a_deletion(sqs: Sqs) -> None:
+    sqs.context = Context(sqs.app, is_strict=True)
+    sqs("DeleteQueue", sqs.queue())
+    assert sqs.refusal("CreateQueue", QueueName="q") == (
+        "AWS.SimpleQueueService.QueueDeletedRecently: You must wait 60 seconds after deleting a "
+        "queue before you can create another with the same name."
+    )
+
+
+@ON_BOTH
+def test_accounts_and_regions_have_queues_of_their_own(sqs: Sqs) -> None:
+    here = sqs.queue()
+    sqs.send(here, "here")
+    sqs.context = Context(sqs.app, account=ACCOUNT, region="eu-west-1")
+    assert sqs("ListQueues") == {}
+    there = sqs.queue()
+    assert there == f"http://localhost:4566/{ACCOUNT}/q"
+    assert sqs.attributes(there)["QueueArn"] == f"arn:aws:sqs:eu-west-1:{ACCOUNT}:q"
+    sqs.send(there, "there")
+    assert sqs.bodies(there) == ["there"]
+    assert sqs.app.store.settings(f"q@{ACCOUNT}.eu-west-1").max_receives == 0
+    sqs.context = Context(sqs.app)
+    assert sqs("ListQueues") == {"QueueUrls": [here]}
+    assert sqs.bodies(here) == ["here"]
+
+
+def test_attributes_and_tags_are_there_after_a_restart(sqs: Sqs) -> None:
+    url = sqs.queue("q.fifo", DeduplicationScope="messageGroup")
+    sqs("TagQueue", url, Tags={"a": "b"})
+    before = sqs.attributes(url)
+    with client_of(sqs.app.url) as other:
+        assert other.attributes(url) == before
+        assert other("ListQueueTags", url) == {"Tags": {"a": "b"}}
