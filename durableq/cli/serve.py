@@ -20,9 +20,6 @@ from durableq.runtime.tokens import read_tokens
 if TYPE_CHECKING:
     from durableq.serve.access import Access
 
-#: The variables that SDKs and the AWS CLI read.
-_VARIABLES = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_DYNAMODB")
-
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -74,10 +71,11 @@ def serve(
     Example: durableq serve --db shop.db
     """
     access, systemd = endpoint.access(), Systemd()
-    from durableq.runtime.http_server import listen, url_of
     from durableq.serve import server
 
     configure(LogFormat.TEXT, "serve", sys.stderr)
+    from durableq.runtime.http_server import listen, url_of  # it is there: the server uses it
+
     with DurableQ(session.url) as app:
         _ = app.store  # refused here, not at the first request
         listening = listen(endpoint.host, endpoint.port, "The endpoint", server.BACKLOG)
@@ -85,6 +83,6 @@ def serve(
             url = url_of(listening).rstrip("/")
             session.show({"url": url, "database": session.address}, url)
             output.say(f"The SQS endpoint of {session.address}. Ctrl-C ends it.")
-            for variable in _VARIABLES:
+            for variable in server.variables():
                 output.say(f"export {variable}={url}")
             server.serve(app, listening, access=access, is_strict=strict, systemd=systemd)

@@ -32,6 +32,12 @@ BACKLOG: Final = 1024
 _OTHER_FILES: Final = 64
 
 
+def variables() -> list[str]:
+    """Return the variables in which SDKs and the AWS CLI read the address of this server."""
+    more = ["AWS_ENDPOINT_URL_DYNAMODB"] if dynamodb.OPERATIONS else []
+    return ["AWS_ENDPOINT_URL_SQS", *more]
+
+
 def serve(
     app: DurableQ,
     listening: socket.socket,

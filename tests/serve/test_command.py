@@ -2,12 +2,16 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from durableq import DurableQ
-from tests.cli.console import process
+from durableq.cli import main
+from durableq.serve.server import variables
+from tests.cli.console import COMMAND, environment, process
 from tests.serve.endpoint import ask, serving
 from tests.support import new_file, scaled
 
@@ -23,9 +27,50 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
     assert run.returncode == 0
     assert says.splitlines() == [
         f"The SQS endpoint of {db}. Ctrl-C ends it.",
-        f"export AWS_ENDPOINT_URL_SQS=http://127.0.0.1:{port}",
-        f"export AWS_ENDPOINT_URL_DYNAMODB=http://127.0.0.1:{port}",
+        *(f"export {variable}=http://127.0.0.1:{port}" for variable in variables()),
     ]
+
+
+def test_the_json_has_the_url_and_the_database(tmp_path: Path) -> None:
+    db = tmp_path / "made.db"
+    command = [*COMMAND, "serve", "--db", str(db), "--port", "0", "--json"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment()) as run:
+        assert run.stderr is not None
+        assert "The SQS endpoint of" in run.stderr.readline()
+        run.send_signal(signal.SIGTERM)
+        said, _ = run.communicate(timeout=scaled(30))
+    shown = json.loads(said)
+    assert (shown["schema"], shown["database"]) == (1, str(db))
+    assert shown["url"].startswith("http://127.0.0.1:")
+
+
+def test_it_serves_a_database_of_postgresql(postgres_tables_url: str) -> None:
+    with DurableQ(postgres_tables_url) as dq:
+        one = dq.queue("orders").send({"order": 7})
+    with serving(postgres_tables_url) as (port, run):
+        assert ask(port, "/health").status == 200
+        shown = json.loads(ask(port, "/_durableq/peek?queue=orders").body)
+        assert [each["id"] for each in shown["messages"]] == [one]
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=scaled(30))
+    assert run.returncode == 0
+
+
+@pytest.mark.parametrize("missing", ["httptools", "uvicorn"])
+def test_the_extra_is_named_where_it_is_missing(
+    missing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in [*sys.modules]:
+        if name.startswith(("durableq.serve", "durableq.runtime.http_server", f"{missing}.")):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main(["serve", "--db", str(tmp_path / "q.db"), "--port", "0"]) == 1
+    assert "Install them: pip install 'durableq[serve]'." in capsys.readouterr().err
+    assert not (tmp_path / "q.db").exists()
 
 
 def test_it_is_not_open_to_others_by_mistake(tmp_path: Path) -> None:
