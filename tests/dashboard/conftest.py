@@ -1,5 +1,6 @@
 """A file with a dashboard, and a client that behaves as a browser does."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,7 +8,16 @@ import pytest
 
 from durableq import DurableQ
 from tests.dashboard.client import Client
-from tests.support import new_file
+from tests.support import new_file, scaled
+
+
+@pytest.fixture(autouse=True)
+def _health_is_checked() -> Iterator[None]:
+    """Wait for the check of the health that a page began: it has a connection of its own."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "durableq health":
+            thread.join(scaled(60))
 
 
 @pytest.fixture
