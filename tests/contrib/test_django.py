@@ -271,7 +271,8 @@ from durableq.engines.sqlite.driver import driver
 
 Order.objects.all().delete()
 end = threading.Event()
-threading.Thread(target=end.wait).start()  # in a process of one thread, no wait could end
+# In a process of one thread, no wait could end.
+threading.Thread(target=end.wait, daemon=True).start()
 other = driver.connect(connection.settings_dict["NAME"], isolation_level=None)
 pause, pauses = write_lock._Wait.pause, []
 
