@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from durableq import DurableQ
@@ -16,7 +17,7 @@ from tests.serve.endpoint import Answered, Endpoint, endpoint
 from tests.serve.models import ACTIONS, JSON, values
 from tests.support import new_file, scaled
 
-SETTINGS = settings(deadline=None)
+SETTINGS = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -48,10 +49,10 @@ HEADERS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Endpoint]:
     """An endpoint with the actions of SQS, and stand-ins for those that are not there."""
-    with DurableQ(new_file(tmp_path_factory.mktemp("fuzz") / "q.db")) as dq:
+    with DurableQ(new_file(tmp_path / "q.db")) as dq:
         dq.queue("orders")
         operations = Recorder().operations | dict(OPERATIONS)
         with endpoint(dq, operations, dynamodb=operations) as made:
