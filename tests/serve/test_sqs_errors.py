@@ -152,6 +152,10 @@ RECORDED: list[tuple[str, str, dict[str, Any], str, str]] = [
         "Value crossaccountpermission2 for parameter Label is invalid. Reason: can't find label.",
     ),
     (
+        *("", "CancelMessageMoveTask", {"TaskHandle": "x"}, VALUE),
+        "Value for parameter TaskHandle is invalid.",
+    ),
+    (
         *("q", "DeleteMessage", {"ReceiptHandle": "garbage"}, "ReceiptHandleIsInvalid"),
         'The input receipt handle "garbage" is not a valid receipt handle.',
     ),

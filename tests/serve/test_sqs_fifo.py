@@ -208,3 +208,13 @@ def test_counts_of_a_fifo_queue_count_messages_behind_their_group(sqs: Sqs) -> N
     assert sqs.counts(url) == (3, 0, 0)
     sqs.receive(url)
     assert sqs.counts(url) == (2, 1, 0)
+
+
+def test_a_receive_that_names_its_attempt_is_refused(sqs: Sqs) -> None:
+    attempt = {"ReceiveRequestAttemptId": "one"}
+    said = sqs.refusal("ReceiveMessage", sqs.queue("q.fifo"), **attempt)
+    assert said.startswith("AWS.SimpleQueueService.UnsupportedOperation: ")
+    assert sqs.refusal("ReceiveMessage", sqs.queue(), **attempt) == (
+        "InvalidParameterValue: Value one for parameter ReceiveRequestAttemptId is invalid. "
+        "Reason: The request include parameter that is not valid for this queue type."
+    )

@@ -32,6 +32,7 @@ async def waiting(sqs: Sqs, url: str, number: int = 1) -> None:
     polls = polling.polls_of(sqs.app.store)
     name = url.rpartition("/")[2]
     await loops.until(lambda: polls.waiting(name) >= number, "polls")
+    await loops.until(lambda: not polls.is_looking, "the end of a look")
 
 
 @ON_BOTH

@@ -7,6 +7,11 @@ from typing import Final
 from durableq.serve.context import Action, Operations
 from durableq.serve.sqs.attending import attend
 from durableq.serve.sqs.dead_letters import list_dead_letter_source_queues
+from durableq.serve.sqs.moves import (
+    cancel_message_move,
+    list_message_moves,
+    start_message_move,
+)
 from durableq.serve.sqs.queue_attributes import get_queue_attributes, set_queue_attributes
 from durableq.serve.sqs.queues import (
     create_queue,
@@ -36,6 +41,7 @@ __all__ = ["OPERATIONS", "attend"]
 
 _ACTIONS: Final[dict[str, Action]] = {
     "AddPermission": add_permission,
+    "CancelMessageMoveTask": cancel_message_move,
     "ChangeMessageVisibility": change_message_visibility,
     "ChangeMessageVisibilityBatch": change_message_visibility_batch,
     "CreateQueue": create_queue,
@@ -45,6 +51,7 @@ _ACTIONS: Final[dict[str, Action]] = {
     "GetQueueAttributes": get_queue_attributes,
     "GetQueueUrl": get_queue_url,
     "ListDeadLetterSourceQueues": list_dead_letter_source_queues,
+    "ListMessageMoveTasks": list_message_moves,
     "ListQueueTags": list_queue_tags,
     "ListQueues": list_queues,
     "PurgeQueue": purge_queue,
@@ -53,6 +60,7 @@ _ACTIONS: Final[dict[str, Action]] = {
     "SendMessage": send_message,
     "SendMessageBatch": send_message_batch,
     "SetQueueAttributes": set_queue_attributes,
+    "StartMessageMoveTask": start_message_move,
     "TagQueue": tag_queue,
     "UntagQueue": untag_queue,
 }

@@ -1,11 +1,79 @@
-"""The work beside the requests of a server: the watch of receives that wait."""
+"""The work beside the requests of a server: move tasks, and the watch of receives that wait."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+from typing import Final
 
 from durableq.client.app import DurableQ
+from durableq.client.coroutines import read, write
+from durableq.model.errors import PASSING, DurableQError, UnknownQueue
+from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged
+from durableq.serve.sqs.moves import Move, fail, moves_of, started
 from durableq.serve.sqs.polling import polls_of
+from durableq.store.core import Capability, Store
+
+log = logging.getLogger("durableq.serve")
+
+#: Messages that a step of a move task moves at most, so that other writers wait only briefly.
+SLICE: Final = 100
+#: Time between two looks for tasks of servers that have ended.
+IDLE_SECONDS: Final = 30.0
+
+
+class Mover:
+    """Carries out the move tasks of a store, also those that another server has begun.
+
+    Args:
+        store: the engine.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._started = started(store)
+        self._outage = Outage(logged(log))
+
+    async def run(self) -> None:
+        """Carry out tasks until it is cancelled."""
+        while True:
+            self._started.clear()
+            try:
+                pause = await self._step()
+                self._outage.end()
+            except PASSING as error:
+                self._outage.report(error)
+                pause = PAUSE_SECONDS
+            if pause:
+                try:
+                    async with asyncio.timeout(pause):
+                        await self._started.wait()
+                except TimeoutError:
+                    continue
+
+    async def _step(self) -> float:
+        """Carry out a step of each task that runs; return the seconds to the next one."""
+        moves = await read(self._store, moves_of, self._store)
+        waits = [await self._continue(move) for move in moves if move.following is not None]
+        return min(waits, default=IDLE_SECONDS)
+
+    async def _continue(self, move: Move) -> float:
+        """Carry out a step of a task; return the seconds to its next one."""
+        part = move.following
+        assert part is not None  # noqa: S101 - it runs
+        redrive = self._store.require(Capability.REDRIVE)
+        try:
+            done = await write(self._store, redrive.continue_redrive, part.id, SLICE)
+        except UnknownQueue:  # its target was deleted
+            await write(self._store, fail, self._store, move)
+            return 0.0
+        except DurableQError as error:
+            if isinstance(error, PASSING):
+                raise
+            why = describe(error)
+            log.warning("Move task %s of %s cannot go on: %s", move.token, move.key, why)
+            return IDLE_SECONDS
+        return done.wait_ms / 1000
 
 
 async def attend(app: DurableQ) -> None:
@@ -15,6 +83,6 @@ async def attend(app: DurableQ) -> None:
         app: the application whose store is served; open.
     """
     try:
-        await asyncio.Event().wait()
+        await Mover(app.store).run()
     finally:
         await polls_of(app.store).close()

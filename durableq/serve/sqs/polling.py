@@ -51,6 +51,7 @@ class Polls:
         #: Queues whose ready messages no receive got, and when to look at them again.
         self._deferred: dict[str, float] = {}
         self._changed = asyncio.Event()
+        self._is_looking = False
         self._task: asyncio.Task[None] | None = None
         #: The looks so far, for tests.
         self.looks = 0
@@ -72,6 +73,11 @@ class Polls:
             pause = max((received.wait_ms or 0) / 1000, WRITES_SECONDS)
             self._deferred[call.queue] = loop.time() + pause
         return Received([], [], 0)
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether a look is due, or on its way."""
+        return self._changed.is_set() or self._is_looking
 
     async def close(self) -> None:
         """End the watch. Nothing waits any more."""
@@ -117,8 +123,10 @@ class Polls:
             following = asyncio.create_task(self._follow(writes))
             try:
                 while not following.done():
+                    self._is_looking = True
                     self._changed.clear()
                     pause = await self._look() if self._waiting else LINGER_SECONDS
+                    self._is_looking = False
                     try:
                         async with asyncio.timeout(pause):
                             await self._changed.wait()
@@ -140,7 +148,6 @@ class Polls:
     async def _look(self) -> float | None:
         """Wake receives for the messages that are ready; return the time to the next look."""
         now = asyncio.get_running_loop().time()
-        self.looks += 1
         self._deferred = {queue: at for queue, at in self._deferred.items() if at > now}
         wanted = {
             queue: sum(waiter.limit for waiter in waiters)
@@ -154,6 +161,7 @@ class Polls:
                 self._wake(queue, look.ready)
             elif look.due_ms is not None:
                 pauses.append(look.due_ms / 1000)
+        self.looks += 1
         return max(min(pauses), 0.001) if pauses else None
 
     def _wake(self, queue: str, ready: int) -> None:

@@ -21,16 +21,18 @@ from durableq.model.wire_message import (
     system_attributes_of,
 )
 from durableq.serve.context import Context
+from durableq.serve.errors import UNSUPPORTED_OPERATION, ServiceError
 from durableq.serve.sqs import digests
 from durableq.serve.sqs.attributes import ATTRIBUTES, NO_LEASE_MS, READ_ONLY, unknown
 from durableq.serve.sqs.catalog import ServedQueue, named
 from durableq.serve.sqs.clock import now_ms
+from durableq.serve.sqs.contents import identifier
 from durableq.serve.sqs.handles import Handle
 from durableq.serve.sqs.ids import message_id, sequence_number
 from durableq.serve.sqs.in_flight import in_flight, wait_for_room
 from durableq.serve.sqs.names import from_key
 from durableq.serve.sqs.polling import polls_of, receive
-from durableq.serve.sqs.reading import Parameters, bounded, texts
+from durableq.serve.sqs.reading import Parameters, bounded, invalid_value, texts
 from durableq.store.core import Receive, Release
 
 MAX_MESSAGES: Final = 10
@@ -52,6 +54,7 @@ async def receive_message(context: Context, parameters: dict[str, Any]) -> dict[
     queue = await named(context, parameters)
     limit = _whole(parameters, "MaxNumberOfMessages", 1, MAX_MESSAGES) or 1
     seconds = _wait_seconds(queue, parameters)
+    _check_attempt(queue, parameters)
     shown = _Shown(parameters)
     call = Receive(
         queue.key,
@@ -98,6 +101,21 @@ def _lease_ms(queue: ServedQueue, call: Receive) -> int:
 def _whole(parameters: Parameters, name: str, least: int, most: int) -> int | None:
     reason = f"Must be between {least} and {most}, if provided."
     return bounded(parameters, name, least, most, reason)
+
+
+def _check_attempt(queue: ServedQueue, parameters: Parameters) -> None:
+    """Refuse to repeat a receive, which would lease other messages.
+
+    Raises:
+        ServiceError: the request names its attempt.
+    """
+    name = "ReceiveRequestAttemptId"
+    given = identifier(parameters, name)
+    if given is not None and not queue.is_fifo:
+        reason = "The request include parameter that is not valid for this queue type."
+        raise invalid_value(given, name, reason)
+    if given is not None:
+        raise ServiceError(UNSUPPORTED_OPERATION, f"{name} is not supported.")
 
 
 def _wait_seconds(queue: ServedQueue, parameters: Parameters) -> int:
