@@ -3,12 +3,15 @@
 import hashlib
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from durableq import DurableQ
-from tests.serve.sqs_client import ON_BOTH, Sqs
+from durableq.model.wire_message import row_of_uuid
+from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
+from tests.support import new_file
 
 
 def string(value: str, data_type: str = "String") -> dict[str, Any]:
@@ -117,6 +120,17 @@ def test_an_id_is_a_uuid_of_the_database_and_of_the_message(sqs: Sqs) -> None:
     assert [uuid.UUID(one).version for one in ids] == [8, 8]
     assert ids[0] != ids[1]
     assert [message["MessageId"] for message in sqs.receive(url, 10)] == ids
+
+
+def test_messages_of_two_databases_have_other_ids(sqs: Sqs, tmp_path: Path) -> None:
+    first = sqs.send(sqs.queue())["MessageId"]
+    with client_of(str(new_file(tmp_path / "other.db"))) as other:
+        second = other.send(other.queue())["MessageId"]
+    assert first != second
+    assert row_of_uuid(first)[1:] == row_of_uuid(second)[1:]  # type: ignore[index]
+    with client_of(sqs.app.url) as again:
+        (message,) = again.receive("http://localhost:4566/000000000000/q")
+    assert message["MessageId"] == first
 
 
 def test_a_message_is_one_mebibyte_with_its_attributes_at_most(sqs: Sqs) -> None:

@@ -20,6 +20,7 @@ from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs import documents
 from durableq.serve.sqs.attributes import defaults, of_settings
 from durableq.serve.sqs.documents import Document
+from durableq.serve.sqs.ids import database_of
 from durableq.serve.sqs.names import QueueName, of_url
 from durableq.serve.sqs.reading import Parameters
 from durableq.store.core import Store
@@ -137,6 +138,7 @@ def load(store: Store, name: QueueName) -> ServedQueue:
     Raises:
         UnknownQueue: it does not exist.
     """
+    database_of(store)
     settings = store.settings(name.key)
     return ServedQueue(name, settings, documents.load(store, name.key))
 

@@ -176,13 +176,18 @@ class Polls:
 
 
 async def receive(store: Store, call: Receive) -> Received:
-    """Receive at once; go on behind duplicates and other messages that are not delivered."""
+    """Receive at once; go on behind messages that are not delivered, as one that is dead now."""
     received: Received = await commit(store, call)
     receives = 1
-    while received.more and not received.messages and receives < MAX_STORE_RECEIVES:
+    while _goes_on(received) and receives < MAX_STORE_RECEIVES:
         received = await commit(store, call)
         receives += 1
     return received
+
+
+def _goes_on(received: Received) -> bool:
+    """Return whether the next receive may bring a message, which waited for one set aside."""
+    return not received.messages and (received.more or received.set_aside > 0)
 
 
 #: The receives that wait, of each event loop.
