@@ -40,6 +40,8 @@ class Connection(HttpToolsProtocol):
         self._header_bytes = 0
         self._is_too_large = False
         self._timer: asyncio.TimerHandle | None = None
+        #: Ends a connection whose client does not read.
+        self._unread_timer: asyncio.TimerHandle | None = None
         #: Bytes to come of the body of a request that offered another protocol; None: of none.
         self._declined_bytes: int | None = None
 
@@ -55,6 +57,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the client is gone."""
         self._stop_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -150,8 +153,18 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request, or for the client to read the answer."""
         if self.transport.get_write_buffer_size():
-            self._start_timer(self.limits.write_seconds)
+            self._start_unread_timer()
         super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Wait with further answers: the client reads too slowly, or not at all."""
+        self._start_unread_timer()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Go on with answers: the client has read."""
+        self._stop_unread_timer()
+        super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
         """End a connection without a request."""
@@ -190,6 +203,22 @@ class Connection(HttpToolsProtocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _start_unread_timer(self) -> None:
+        if self._unread_timer is None:
+            seconds = self.limits.write_seconds
+            self._unread_timer = self.loop.call_later(seconds, self._end_unread)
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _end_unread(self) -> None:
+        """Close the connection, unless its client has read all meanwhile."""
+        self._unread_timer = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
 
     def _end(self) -> None:
         """Close the connection, also one whose client does not read its answer."""

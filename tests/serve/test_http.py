@@ -277,18 +277,20 @@ def test_a_slow_client_is_sent_away_and_holds_no_other(dq: DurableQ) -> None:
         kept.close()
 
 
-def test_a_client_that_does_not_read_its_answer_is_sent_away(dq: DurableQ) -> None:
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_client_that_does_not_read_its_answers_is_sent_away(dq: DurableQ, times: int) -> None:
     async def much(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
-        return {"QueueUrls": ["x" * 50_000_000]}
+        return {"QueueUrls": ["x" * 20_000_000]}
 
     limits = Limits(write_seconds=0.3)
     with endpoint(dq, {"ListQueues": much}, limits=limits) as server:
         head = b"POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.ListQueues\r\n"
         with server.connect() as connection:
-            connection.sendall(head + b"content-length: 2\r\n\r\n{}")
+            connection.sendall((head + b"content-length: 2\r\n\r\n{}") * times)
             state = server.server.server_state
             wait_for(lambda: state.total_requests, what="the answer")
             wait_for(lambda: not state.connections, what="the end of the connection")
+            wait_for(lambda: not state.tasks, what="the end of its requests")
 
 
 def test_connections_and_receives_have_limits(dq: DurableQ) -> None:
