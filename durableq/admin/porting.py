@@ -17,7 +17,7 @@ from durableq.client.app import DurableQ
 from durableq.client.handlers import Handler
 from durableq.model.health import Finding, bad, ok, warn
 from durableq.model.message import Message
-from durableq.model.queues import DEAD_LETTER_SUFFIX
+from durableq.model.queues import DEAD_LETTER_SUFFIX, settings_of_changes
 from durableq.model.settings import QueueSettings
 from durableq.model.units import span
 from durableq.store.core import Capability, Store
@@ -93,7 +93,8 @@ def lint(app: DurableQ, target: Target, store: Store | None) -> list[Finding]:
     """
     declared = app.declared
     names = sorted({*app.handlers, *app.policies, *declared})
-    settings = {name: QueueSettings().changed(declared.get(name, {})) for name in names}
+    changed = {name: settings_of_changes(declared.get(name, {})) for name in names}
+    settings = {name: QueueSettings().changed(changed[name]) for name in names}
     contents: dict[str, Content] = {}
     for info in store.require(Capability.INSPECT).queues() if store else ():
         contents[info.name] = content_of(store, info.name)  # type: ignore[arg-type]

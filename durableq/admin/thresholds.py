@@ -32,7 +32,13 @@ class Thresholds:
             queues: all of the database, dead-letter queues too.
             now_ms: the wall clock.
         """
-        exceeded = [one for info in queues for one in self._exceeded(info, now_ms)]
+        infos = [*queues]
+        dead = {info.dead_letter_queue for info in infos}
+        exceeded = [
+            one
+            for info in infos
+            for one in self._exceeded(info, now_ms, is_named=info.name in dead)
+        ]
         return exceeded or [ok("thresholds", "no queue exceeds one")]
 
     def not_checked(self) -> Finding:
@@ -43,12 +49,13 @@ class Thresholds:
             "See the lines above. Name the right database with --db, or create it: durableq init.",
         )
 
-    def _exceeded(self, info: QueueInfo, now_ms: int) -> Iterator[Finding]:
+    def _exceeded(self, info: QueueInfo, now_ms: int, *, is_named: bool) -> Iterator[Finding]:
+        """Yield the thresholds that a queue exceeds; `is_named`: others' dead letters go there."""
         name, number = info.name, info.counts.present
+        if is_named and self.dead is not None and number > self.dead:
+            what = f"{name}: dead letters {number}, threshold {self.dead}"
+            yield Finding("max_dead", Level.BAD, what, "See durableq dlq groups.", name)
         if info.dead_letter_queue is None:
-            if self.dead is not None and number > self.dead:
-                what = f"{name}: dead letters {number}, threshold {self.dead}"
-                yield Finding("max_dead", Level.BAD, what, "See durableq dlq groups.", name)
             return
         if self.backlog is not None and number > self.backlog:
             what = f"{name}: messages {number}, threshold {self.backlog}"

@@ -21,7 +21,7 @@ from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
 from durableq.model.decisions import Decision, Discard, Requeue
 from durableq.model.errors import Conflict, NotFound
 from durableq.model.message import DeadLetter, Reason, State
-from durableq.model.queues import DEAD_LETTER_SUFFIX, dead_letter_name
+from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.model.text import visible
 from durableq.model.units import to_ms
 from durableq.store.core import Capability, Store
@@ -243,10 +243,12 @@ def _at_most(store: Store, wanted: DeadLetterFilter) -> int:
 def _total(store: Store, wanted: DeadLetterFilter) -> Total:
     """Return the number of dead letters that match a filter, from counters where they have it."""
     if wanted == DeadLetterFilter(wanted.queue):
-        infos = store.require(Capability.INSPECT).queues()
-        names = {dead_letter_name(wanted.queue)} if wanted.queue else None
-        dead = [info for info in infos if info.dead_letter_queue is None]
-        return Total(sum(info.counts.present for info in dead if not names or info.name in names))
+        infos = {info.name: info for info in store.require(Capability.INSPECT).queues()}
+        sources = [infos[wanted.queue]] if wanted.queue in infos else [*infos.values()]
+        named = {info.dead_letter_queue for info in sources} - {None}
+        dead = [info for info in infos.values() if info.name in named]
+        if all(info.dead_letter_queue is None for info in dead):  # they have nothing else
+            return Total(sum(info.counts.present for info in dead))
     how = "at most " if wanted.died_before_ms is not None else ""
     return Total(_at_most(store, wanted), how)
 

@@ -14,6 +14,7 @@ from durableq.cli.rendering import limit_words, messages, queue_document, settin
 from durableq.cli.screen import YELLOW
 from durableq.cli.totals import say_total
 from durableq.model.errors import Conflict, UnknownQueue
+from durableq.model.queues import DEAD_LETTER_QUEUE, settings_of_changes
 from durableq.model.settings import SETTINGS, Kind, QueueSettings, changes_from
 from durableq.model.text import shown
 from durableq.store.core import Capability, QueueInfo
@@ -108,20 +109,28 @@ class Settings:
     bury_at: str | None = _limit(
         "bury_at", "When a message has had all its receives: at the last failure, or the next one."
     )
+    dead_letter_queue: str | None = option(
+        "QUEUE",
+        "Where its dead letters go; its own is NAME-dlq.",
+        None,
+        show_default="NAME-dlq in a new queue",
+    )
 
-    def changes(self) -> dict[str, float]:
+    def changes(self) -> dict[str, Any]:
         """Return the given settings by their names in the store."""
         given: Any = {
-            option: value if option in _NUMBERS else _parsed(option, value)
+            option: value if option in _AS_GIVEN else _parsed(option, value)
             for option, value in vars(self).items()
             if value is not None
         }
         return changes_from(**given)
 
 
-#: Options that the command line parses as numbers.
-_NUMBERS: Final = frozenset(
-    each.name for each in dataclasses.fields(Settings) if "str" not in str(each.type)
+#: Options that the command line parses as numbers, and the name of a queue.
+_AS_GIVEN: Final = frozenset(
+    each.name
+    for each in dataclasses.fields(Settings)
+    if "str" not in str(each.type) or each.name == DEAD_LETTER_QUEUE
 )
 
 
@@ -155,7 +164,7 @@ def create(session: Session, settings: Settings, name: Name) -> None:
         found = None
         with suppress(UnknownQueue):
             found = store.require(Capability.INSPECT).queue(name)
-        if found is not None and found.settings.changed(changes) != found.settings:
+        if found is not None and _differs(found, changes):
             raise Conflict(
                 f"Queue {name!r} exists already with other settings. "
                 f"Change them with `durableq queue set {name}`."
@@ -218,10 +227,10 @@ def delete(
     force: bool = option("--force", "Delete the queue even if it has messages.", False),
     yes: Yes = False,
 ) -> None:
-    """Delete a queue and its dead-letter queue. Asks first.
+    """Delete a queue and its private dead-letter queue. Asks first.
 
-    Its idempotency keys and history are deleted too. A queue with messages is not deleted (exit
-    code 5) unless --force is given.
+    Its idempotency keys and history are deleted too. A queue with messages, or one that is the
+    dead-letter queue of others, is not deleted (exit code 5) unless --force is given.
 
     Example: durableq queue delete orders --yes
     """
@@ -251,6 +260,13 @@ def resume(session: Session, name: Name) -> None:
 
 
 COMMANDS: Final = (create, set_, list_, purge, delete, pause, resume)
+
+
+def _differs(info: QueueInfo, changes: dict[str, Any]) -> bool:
+    """Return whether changes would change a queue."""
+    settings = settings_of_changes(changes)
+    named = changes.get(DEAD_LETTER_QUEUE, info.dead_letter_queue)
+    return info.settings.changed(settings) != info.settings or named != info.dead_letter_queue
 
 
 def _set_paused(session: Session, name: str, paused: int, done: str) -> None:

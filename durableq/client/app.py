@@ -24,7 +24,14 @@ from durableq.engines import (
     queue_names_in,
 )
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue, Unsupported
-from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.model.queues import (
+    DEAD_LETTER_QUEUE,
+    DEAD_LETTER_SUFFIX,
+    check_dead_letter_queue,
+    check_queue_name,
+    dead_letter_name,
+    settings_of_changes,
+)
 from durableq.model.schedules import Schedule
 from durableq.model.settings import QueueOptions, QueueSettings, changes_from
 from durableq.model.text import address, shown, visible
@@ -69,7 +76,7 @@ class DurableQ(Registrations, Values):
             raise InvalidInput(f"clock is a durableq.runtime.clock.Clock, got {shown(clock)}.")
         self._url = None if url is None else _checked_url(url)
         self._clock = clock
-        self._declared: dict[str, dict[str, float]] = {}
+        self._declared: dict[str, dict[str, Any]] = {}
         self._opening = threading.RLock()
         #: Second openings of the store, which are closed with it.
         self.seconds: list[DurableQ] = []
@@ -89,7 +96,7 @@ class DurableQ(Registrations, Values):
         return address(self.url)
 
     @property
-    def declared(self) -> Mapping[str, Mapping[str, float]]:
+    def declared(self) -> Mapping[str, Mapping[str, Any]]:
         """The settings that the application has declared, as they are stored, by queue."""
         return self._declared
 
@@ -220,14 +227,16 @@ class DurableQ(Registrations, Values):
             options: as in QueueOptions; times are in seconds, and None switches a limit off. The
                 settings of limits are in docs/FLOW_CONTROL.md, the others are visibility_timeout,
                 delay, retention, backoff_base, backoff_max, idempotency_ttl, max_receives,
-                max_recoveries, max_body_bytes and paused.
+                max_recoveries, max_body_bytes and paused. `dead_letter_queue` is the queue where
+                its dead letters go, created if it is missing; None is its own, `NAME-dlq`.
 
         Raises:
             InvalidInput: a bad name or setting; nothing was declared.
         """
         check_queue_name(name)
         changes = changes_from(**options)
-        QueueSettings().changed(changes)  # refused here, not where the file is opened
+        QueueSettings().changed(settings_of_changes(changes))  # refused here, not at the opening
+        check_dead_letter_queue(name, changes.get(DEAD_LETTER_QUEUE))
         with self._opening:
             self._declared.setdefault(name, {}).update(changes)
             if self.opened is not None:
@@ -352,13 +361,31 @@ def queue_names(url: str) -> list[str]:
     return queue_names_in(url)
 
 
-def _declare(store: Store, name: str, changes: dict[str, float]) -> None:
+def _declare(store: Store, name: str, changes: dict[str, Any]) -> None:
     """Declare a queue, unless it is there and as it should be: to find out takes no write lock."""
+    named, changed = changes.get(DEAD_LETTER_QUEUE), settings_of_changes(changes)
     try:
         settings = store.settings(name)
     except UnknownQueue:
-        store.declare_queue(name.removesuffix(DEAD_LETTER_SUFFIX), {})  # it comes with its own
+        if DEAD_LETTER_QUEUE not in changes:
+            store.declare_queue(name.removesuffix(DEAD_LETTER_SUFFIX), {})  # it comes with its own
+        _declare_missing(store, named)
         store.declare_queue(name, changes)
     else:
-        if settings.changed(changes) != settings:
-            store.declare_queue(name, changes)
+        if DEAD_LETTER_QUEUE in changes:
+            _declare_missing(store, named)
+            target = store.require(Capability.INSPECT).queue(name).dead_letter_queue
+            if target != (named or dead_letter_name(name)):
+                store.declare_queue(name, changes)
+                return
+        if settings.changed(changed) != settings:
+            store.declare_queue(name, changed)
+
+
+def _declare_missing(store: Store, name: str | None) -> None:
+    """Declare a queue that another one names, unless it is there."""
+    if name is not None:
+        try:
+            store.settings(name)
+        except UnknownQueue:
+            store.declare_queue(name, {})

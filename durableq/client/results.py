@@ -11,7 +11,6 @@ from durableq.model import codec
 from durableq.model.errors import NoResult
 from durableq.model.info import Search
 from durableq.model.message import DeadLetter, IdempotencyRecord, Message, RecordStatus
-from durableq.model.queues import dead_letter_name
 from durableq.model.text import visible
 from durableq.runtime.wakeup import WRITES_SECONDS
 from durableq.store.core import Capability, Store
@@ -100,8 +99,9 @@ def _look(
         return (record if record.status is RecordStatus.COMPLETED else None), None
     if not dead or _newest(store, queue, key) is not None:
         return None, None
-    message = _newest(store, dead_letter_name(queue), key)
-    if message is None:
+    dead_letters = store.require(Capability.INSPECT).queue(queue).dead_letter_queue
+    message = None if dead_letters is None else _newest(store, dead_letters, key)
+    if message is None or message.source_queue != queue:
         return None, None
     return None, store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
 

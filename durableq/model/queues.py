@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import Conflict, InvalidInput
 from durableq.model.limits import MAX_QUEUE_NAME_CHARS
 from durableq.model.text import shown
 
 DEAD_LETTER_SUFFIX: Final = "-dlq"
+#: The option of a queue that is no setting: where its dead letters go.
+DEAD_LETTER_QUEUE: Final = "dead_letter_queue"
+#: Changes of a queue: settings as they are stored, and the name of a dead-letter queue or None.
+Changes = Mapping[str, Any]
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 #: Behind the name of a queue of the SQS endpoint, its account and region, if they are not the
 #: default ones.
@@ -25,10 +30,10 @@ def dead_letter_name(queue: str) -> str:
 
 
 def check_new_queue_name(name: object) -> None:
-    """Refuse a name that no ordinary queue may have.
+    """Refuse a name that no queue of its own may have.
 
     Raises:
-        InvalidInput: not 1 to 80 of A-Z a-z 0-9 _ . -, or it ends in `-dlq`.
+        InvalidInput: not 1 to 80 of A-Z a-z 0-9 _ . -.
     """
     plain, at, place = name.partition("@") if isinstance(name, str) else ("", "", "")
     is_possible = _NAME.fullmatch(plain) and len(plain) <= MAX_QUEUE_NAME_CHARS
@@ -37,20 +42,50 @@ def check_new_queue_name(name: object) -> None:
             f"A queue's name has 1 to {MAX_QUEUE_NAME_CHARS} characters of A-Z a-z 0-9 _ . -, "
             f"got {shown(name)}."
         )
-    if name.endswith(DEAD_LETTER_SUFFIX):
-        raise InvalidInput(
-            f"{name!r} is the name of a dead-letter queue: it is made together with "
-            f"{name.removesuffix(DEAD_LETTER_SUFFIX)!r}."
-        )
 
 
 def check_queue_name(name: object) -> None:
-    """Refuse a name that no queue may have, neither an ordinary one nor a dead-letter queue.
+    """Refuse a name that no queue may have, neither its own nor a private dead-letter queue.
 
     Raises:
         InvalidInput: the name is not possible; see check_new_queue_name.
     """
     check_new_queue_name(name.removesuffix(DEAD_LETTER_SUFFIX) if isinstance(name, str) else name)
+
+
+def checked_dead_letter_queue(value: object) -> str | None:
+    """Return the name of a dead-letter queue, or None.
+
+    Raises:
+        InvalidInput: no queue can have that name.
+    """
+    if value is not None:
+        check_queue_name(value)
+    return None if value is None else str(value)
+
+
+def settings_of_changes(changes: Changes) -> dict[str, Any]:
+    """Return the settings among the changes of a queue."""
+    return {name: value for name, value in changes.items() if name != DEAD_LETTER_QUEUE}
+
+
+def check_dead_letter_queue(name: str, wanted: str | None) -> None:
+    """Refuse a dead-letter queue that a queue cannot have.
+
+    Raises:
+        InvalidInput: the queue itself.
+    """
+    if wanted == name:
+        raise InvalidInput(f"Queue {name!r} cannot be its own dead-letter queue: name another one.")
+
+
+def still_served(name: str, others: Sequence[str]) -> Conflict:
+    """Return the error for a queue that is the dead-letter queue of others."""
+    names = ", ".join(map(repr, others))
+    return Conflict(
+        f"Queue {name!r} is the dead-letter queue of {names}, so it was not deleted. Give them "
+        "another one, or force it: then each has its own again."
+    )
 
 
 #: The counters of messages that ended in a queue.

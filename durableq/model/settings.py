@@ -31,6 +31,7 @@ from durableq.model.limits import (
     MIN_RATE,
     SECOND_MS,
 )
+from durableq.model.queues import DEAD_LETTER_QUEUE, checked_dead_letter_queue
 from durableq.model.text import shown
 from durableq.model.units import Seconds, to_ms
 
@@ -161,6 +162,8 @@ class Limits(IntFlag):
     FEW_IN_FLIGHT = 4096
     #: `bury_at` is "receive".
     BURY_AT_RECEIVE = 8192
+    #: No setting: dead letters of others come to this queue, which is an ordinary one.
+    SERVES = 16384
 
 
 #: Limits that a receive evaluates.
@@ -343,17 +346,22 @@ class QueueOptions(TypedDict, total=False):
     on_expiry: Literal["drop", "dead"]
     priority_aging: Seconds | None
     bury_at: Literal["failure", "receive"]
+    #: The queue where its dead letters go; None: its own, NAME-dlq.
+    dead_letter_queue: str | None
 
 
-def changes_from(**options: Unpack[QueueOptions]) -> dict[str, float]:
+def changes_from(**options: Unpack[QueueOptions]) -> dict[str, Any]:
     """Return options under the names of QueueSettings, as they are stored.
 
     Raises:
         InvalidInput: no such option, or not a value of its kind.
     """
-    check_known(options, OPTIONS, "queue setting")
-    changes = {}
+    check_known(options, (*OPTIONS, DEAD_LETTER_QUEUE), "queue setting")
+    changes: dict[str, Any] = {}
     for option, value in options.items():
+        if option == DEAD_LETTER_QUEUE:
+            changes[option] = checked_dead_letter_queue(value)
+            continue
         name = option if option in SETTINGS else f"{option}_ms"
         changes[name] = _stored(option, SETTINGS[name], value)
     return changes

@@ -20,7 +20,6 @@ from durableq.model.decisions import Decision, Hold, Requeue, Retry
 from durableq.model.errors import PASSING, InvalidInput, UnknownQueue
 from durableq.model.flow.breaker import Phase
 from durableq.model.message import DeadLetter, Outcome, Receipt
-from durableq.model.queues import dead_letter_name
 from durableq.recovery.circuit_breaker import (
     DEFAULT_THRESHOLDS,
     BreakerChange,
@@ -31,6 +30,7 @@ from durableq.recovery.circuit_breaker import (
 from durableq.recovery.leases import RecoveryLeases
 from durableq.recovery.policies import AppPolicies, Policies, PolicyDecision, RulePolicies
 from durableq.recovery.send_rate import SendRate
+from durableq.recovery.sources import LOOK_SECONDS, DeadLetterSource
 from durableq.runtime.clock import Clock, SystemClock
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged, persist
 from durableq.runtime.systemd import Systemd
@@ -103,8 +103,7 @@ class DeadLetterConsumer:
 
     def __init__(self, context: RecoveryContext, queue: str, breaker: CircuitBreaker) -> None:
         self._context = context
-        #: The name of the dead-letter queue.
-        self.dead_letters = dead_letter_name(queue)
+        self.source = DeadLetterSource(context.store, queue)
         self._breaker = breaker
         # Leased during a search for others that may be settled, then released untouched.
         self._deferred: list[Receipt] = []
@@ -133,6 +132,7 @@ class DeadLetterConsumer:
         """Decide about a few dead letters; return 0 if none was ready."""
         if self.is_paused():
             return 0
+        self.source.look()
         if not self._deferred and self._breaker.state.phase is not Phase.CLOSED:
             self._moved_in = self._count_moved_in()
         may_defer = self._context.once or len(self._deferred) < MAX_DEFERRED
@@ -153,15 +153,15 @@ class DeadLetterConsumer:
         """Lease a few dead letters; None if none is ready, an empty list if others may be."""
         store, leases = self._context.store, self._context.leases
         with leases.none_returning():
-            if store.ready_in_ms([self.dead_letters]) != 0:  # a receive would write
+            if not self.source.is_ready():
                 return None
         limit = self._context.rate.batch_size(BATCH_SIZE)
-        received = store.receive(self.dead_letters, limit, owner_id=self._context.owner_id)
-        if received.idle:
+        messages = self.source.lease(limit, self._context.owner_id)
+        if messages is None:
             return None
-        leases.add(received.messages)
+        leases.add(messages)
         dead_letters = []
-        for message in received.messages:
+        for message in messages:
             dead_letter = store.require(Capability.DEAD_LETTERS).dead_letter(message.id)
             if dead_letter is not None and message.receipt is not None:
                 dead_letters.append((dead_letter, message.receipt))
@@ -223,7 +223,7 @@ class DeadLetterConsumer:
 
     def _count_moved_in(self) -> int:
         inspect = self._context.store.require(Capability.INSPECT)
-        return inspect.queue(self.dead_letters).counters.moved_in
+        return inspect.queue(self.source.name).counters.moved_in
 
 
 class Recovery:
@@ -373,7 +373,12 @@ class Recovery:
         return store.require(Capability.FLEET).register(this).owner_id
 
     def _dead_letter_queues(self, store: Store) -> tuple[str, ...]:
-        return tuple(map(dead_letter_name, self.policies.queues(store)))
+        infos = {info.name: info for info in store.require(Capability.INSPECT).queues()}
+        named = [
+            infos[queue].dead_letter_queue if queue in infos else None
+            for queue in self.policies.queues(store)
+        ]
+        return tuple(dict.fromkeys(filter(None, named)))
 
     def _unregister(self, owner_id: int) -> None:
         try:
@@ -419,7 +424,10 @@ class Recovery:
         active = []
         for consumer in self._consumers.values():
             seconds = consumer.pause_seconds(seconds)
-            active += [] if consumer.is_paused() else [consumer.dead_letters]
+            if not consumer.source.is_private:
+                seconds = min(seconds, LOOK_SECONDS)
+            elif not consumer.is_paused():
+                active.append(consumer.source.name)
         try:
             waiter.wait(active, seconds)
         except UnknownQueue:

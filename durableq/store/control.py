@@ -102,11 +102,14 @@ class Control(Protocol):
         ...
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
-        """Remove a queue, its dead-letter queue, their records, history and metadata.
+        """Remove a queue, its private dead-letter queue, their records, history and metadata.
 
-        Metadata belongs to a queue if its name ends with a colon and the queue's name.
+        Metadata belongs to a queue if its name ends with a colon and the queue's name. Its dead
+        letters in other queues stay there, as messages of those. Queues whose dead letters came to
+        it have NAME-dlq again.
 
         Raises:
-            Conflict: it is a dead-letter queue; or it holds messages and `force` is False.
+            Conflict: it is a private dead-letter queue; or it holds messages, or is the
+                dead-letter queue of others, and `force` is False.
         """
         ...

@@ -17,7 +17,7 @@ Rules for all operations:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Protocol, overload
 
@@ -34,6 +34,7 @@ from durableq.model.message import (
     Received,
     Served,
 )
+from durableq.model.queues import Changes
 from durableq.model.settings import QueueSettings
 
 if TYPE_CHECKING:
@@ -176,11 +177,16 @@ Answer = list[str] | Received | list[Outcome] | DurableQError
 class Queueing(Protocol):
     """The core: the life of a message, in batches."""
 
-    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Changes) -> QueueInfo:
         """Create a queue and its dead-letter queue if they are missing; change these settings.
 
+        Dead letters go to NAME-dlq, made here as its private dead-letter queue unless there is one,
+        or where the change `dead_letter_queue` says; None is the first again. A private one that
+        another queue names, or that gets one itself, also None, is ordinary from then on.
+
         Raises:
-            InvalidInput: a bad name, an unknown setting or a value out of bounds.
+            InvalidInput: a bad name or setting, or itself as dead-letter queue.
+            UnknownQueue: there is no such dead-letter queue.
         """
         ...
 
@@ -188,7 +194,7 @@ class Queueing(Protocol):
         """Return a queue's settings.
 
         Raises:
-            UnknownQueue: there is no such queue.
+            UnknownQueue: there is none.
         """
         ...
 
@@ -205,7 +211,7 @@ class Queueing(Protocol):
 
         Raises:
             InvalidBody: one is over the queue's `max_body_bytes`; none is stored.
-            Conflict: the target is a dead-letter queue, which receives only failed messages.
+            Conflict: the target is a private dead-letter queue.
             QueueFull: the batch does not fit into the backlog limits.
             InvalidInput: it would not fit into them if the queue were empty.
             StorageFull: the disk has less free space than `min_free_bytes`.
@@ -244,8 +250,8 @@ class Queueing(Protocol):
         receive again at once. A paused queue gives no message, but its expired leases are
         reclaimed.
 
-        In a queue with `bury_at` "receive", a lease that has ended leaves no event and no wait, and
-        a message that has had `max_receives` is not delivered: it goes to the dead-letter queue.
+        With `bury_at` "receive" an ended lease leaves no event and no wait, and a message that has
+        had `max_receives` goes to the dead-letter queue instead of being delivered.
 
         Args:
             queue: the source.
@@ -271,9 +277,8 @@ class Queueing(Protocol):
     def extend(self, receipts: Sequence[Receipt], visibility_ms: int) -> list[Outcome]:
         """Let these leases end `visibility_ms` from now: DONE, or refused.
 
-        0 returns the messages: they are ready at once, in their places in their groups, and the
-        receive counts. One that has expired ends (EXPIRED). One that has had `max_receives` is
-        dead (BURIED), unless its queue has `bury_at` "receive".
+        0 returns the messages, counted: ready at once, each in its place in its group, expired
+        (EXPIRED), or dead after `max_receives` (BURIED) unless `bury_at` is "receive".
         """
         ...
 

@@ -41,6 +41,7 @@ VALUES = {
     "breaker_open_max": ("60", "never"),
     "breaker_share": ("0.5", "half"),
     "bury_at": ("receive", "never"),
+    "dead_letter_queue": ("orders-dlq", "none"),
     "command": ("true", "'"),
     "db": ("durableq.db", "sqlite://["),
     "error_type": ("Exception", ""),

@@ -303,5 +303,5 @@ def test_a_redrive_task_that_another_process_continued_meanwhile_is_left_to_it(
 
 
 def test_a_stored_queue_has_the_columns_that_are_read() -> None:
-    assert StoredQueue._fields == STORED_QUEUE
+    assert StoredQueue._fields == (*STORED_QUEUE, "dead_letter_limits")
     assert set(STORED_QUEUE) <= {column.name for column in queue.columns}

@@ -255,9 +255,9 @@ class _Run:
         return completed, self._dead(), duplicates
 
     def _dead(self) -> int:
-        return sum(
-            info.counters.moved_in for info in self._infos() if info.dead_letter_queue is None
-        )
+        infos = self._infos()
+        dead = {info.dead_letter_queue for info in infos}
+        return sum(info.counters.moved_in for info in infos if info.name in dead)
 
     def _infos(self) -> Any:
         return self._store.require(Capability.INSPECT).queues()

@@ -192,6 +192,7 @@ class MemoryBase:
         """Move a message to another queue, where its receives count from 0."""
         now_ms, settings = self._clock.now_ms(), self._queue(queue).settings
         rank = groups.rank_of(settings, row.draft.priority, until_ms or now_ms)
+        changes = {"keeps_age": False} | changes
         changes |= {"queue": queue, "enqueued_at_ms": now_ms, "rank": rank}
         self._wait(row, until_ms, receive_count=0, **changes)
         moved = self._tables.rows[row.id]
@@ -271,10 +272,12 @@ class MemoryBase:
         dead_letter_queue = self._queue(row.queue).dead_letter_queue
         if dead_letter_queue is None:
             raise Conflict(f"Queue {row.queue!r} has no dead-letter queue: nothing dies there.")
+        settings = self._queue(row.queue).settings
         self._move(
             row,
             dead_letter_queue,
             0,
+            keeps_age=bool(settings.bury_at) and not settings.group_concurrency,
             source_queue=row.queue,
             killed_by=killed_by,
             expires_at_ms=FOREVER_MS,

@@ -45,6 +45,7 @@ class MemoryCoalescing(MemoryFlow):
             Waiting(int(row.id), codec.size(row.draft.body), row.debounce_until_ms)
             for row in self._tables.in_queue(queue)
             if row.state is not State.IN_FLIGHT
+            and row.source_queue is None
             and row.draft.flow is not None
             and row.draft.flow.replace_key == replace_key
         ]

@@ -15,6 +15,7 @@ from durableq.model.errors import Conflict
 from durableq.model.flow.queue_breaker import by_hand
 from durableq.model.info import BreakerInfo, metadata_suffix, no_breaker
 from durableq.model.message import Event, Refusal, State
+from durableq.model.queues import dead_letter_name, still_served
 from durableq.model.units import due_ms
 from durableq.store.capabilities import Control
 
@@ -149,12 +150,20 @@ class MemoryControl(MemoryQueueing, Control):
     @operation
     def delete_queue(self, name: str, *, force: bool = False) -> None:
         """Remove a queue and its dead-letter queue."""
-        dead_letter_queue = self._queue(name).dead_letter_queue
-        if dead_letter_queue is None:
+        tables, own = self._tables, dead_letter_name(name)
+        if self._queue(name).dead_letter_queue is None:
             raise Conflict(f"{name!r} is a dead-letter queue: it goes with the queue it serves.")
-        both, tables = {name, dead_letter_queue}, self._tables
+        is_private = own in tables.queues and tables.queues[own].dead_letter_queue is None
+        both = {name, own} if is_private else {name}
+        served = [n for n in sorted(tables.queues) if tables.queues[n].dead_letter_queue == name]
+        if served and not force:
+            raise still_served(name, served)
         if not force and any(row.queue in both for row in tables.rows.values()):
             raise Conflict(f"Queue {name!r} still holds messages. Purge it first, or force it.")
+        gone = [row for row in tables.rows.values() if row.queue in both]
+        for row in tables.rows.copy().values():
+            if row.source_queue in both:
+                self._put(row, source_queue=None, killed_by=None)
         tables.flow = {n: flow for n, flow in tables.flow.items() if n not in both}
         tables.turns = {n: turn for n, turn in tables.turns.items() if n not in both}
         tables.group_tats = {at: tat for at, tat in tables.group_tats.items() if at[0] not in both}
@@ -168,3 +177,8 @@ class MemoryControl(MemoryQueueing, Control):
         tables.schedules = {n: one for n, one in tables.schedules.items() if one[0].queue != name}
         suffixes = tuple(map(metadata_suffix, both))
         tables.metadata = {n: t for n, t in tables.metadata.items() if not n.endswith(suffixes)}
+        for other in served:
+            self._point(other, None)
+        for row in gone:
+            if row.source_queue in tables.queues:
+                self._fill_groups(row._replace(queue=row.source_queue or ""))

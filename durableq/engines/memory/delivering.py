@@ -79,7 +79,7 @@ class MemoryDelivering(MemoryWaiting):
         for row in groups.members(self._tables, head.queue, head.group):
             if row.state is not State.BLOCKED:
                 continue
-            since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
+            since_ms = row.retained_from_ms
             is_over = min(since_ms + settings.retention_ms, row.expires_at_ms) <= now_ms
             most = settings.max_receives if received_too else 1
             is_over = is_over or is_exhausted(row.receive_count, most)
@@ -114,6 +114,7 @@ class MemoryDelivering(MemoryWaiting):
             row,
             state=State.IN_FLIGHT,
             delayed_until_ms=0 if by_id else row.delayed_until_ms,
+            keeps_age=row.keeps_age and not by_id,
             receive_count=row.receive_count + 1,
             first_received_at_ms=min(row.first_received_at_ms, self._clock.now_ms()),
             lease=lease,

@@ -216,7 +216,7 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
         record, owner_left_ms = self._known(row)
         retention_ms = self._queue(row.queue).settings.retention_ms
         now_ms = self._clock.now_ms()
-        since_ms = max(row.enqueued_at_ms, row.delayed_until_ms)
+        since_ms = row.retained_from_ms
         ends, mine = row.expires_at_ms, row.draft.payload_hash
         exhausted = self._is_exhausted(row)
         match admit(since_ms, mine, record, retention_ms, now_ms, ends, is_exhausted=exhausted):

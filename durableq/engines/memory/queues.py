@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from durableq.engines.memory import breaker
@@ -13,7 +12,17 @@ from durableq.model.flow.info import limits_info
 from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.info import QueueInfo
 from durableq.model.message import State
-from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
+from durableq.model.queues import (
+    DEAD_LETTER_QUEUE,
+    Changes,
+    Counters,
+    Counts,
+    check_dead_letter_queue,
+    check_new_queue_name,
+    checked_dead_letter_queue,
+    dead_letter_name,
+    settings_of_changes,
+)
 from durableq.model.settings import QueueSettings
 
 
@@ -21,21 +30,34 @@ class MemoryQueues(MemoryCoalescing):
     """The queues of the core."""
 
     @operation
-    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Changes) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""
-        queues = self._tables.queues
-        if name not in queues:
+        queues, changed = self._tables.queues, settings_of_changes(changes)
+        wanted = checked_dead_letter_queue(changes.get(DEAD_LETTER_QUEUE))
+        check_dead_letter_queue(name, wanted)
+        is_new = name not in queues
+        if is_new:
             check_new_queue_name(name)
-            queues[name] = Queue(QueueSettings(), dead_letter_name(name), Counters())
-            queues[dead_letter_name(name)] = Queue(QueueSettings(), None, Counters())
+            queues[name] = Queue(QueueSettings(), None, Counters())
         before = queues[name].settings
-        settings = before.changed(changes)
-        if queues[name].dead_letter_queue is None:
+        settings = before.changed(changed)
+        if is_new or DEAD_LETTER_QUEUE in changes:
+            self._point(name, wanted)
+        elif queues[name].dead_letter_queue is None:
             check_dead_letter_settings(name, settings)
         queues[name] = queues[name]._replace(settings=settings)
         self._settings_changed(name, before)
         self._regroup(name, before)
         return self._queue_info(name)
+
+    def _point(self, name: str, wanted: str | None) -> None:
+        """Let the dead letters of a queue go to another, or to its own."""
+        own, queues = dead_letter_name(name), self._tables.queues
+        if wanted in {None, own}:
+            queues.setdefault(own, Queue(QueueSettings(), None, Counters()))
+        elif self._queue(wanted or own).dead_letter_queue is None:
+            self._point(wanted or own, None)
+        queues[name] = queues[name]._replace(dead_letter_queue=wanted or own)
 
     def _queue_info(self, name: str) -> QueueInfo:
         settings, dead_letter_queue, counters = self._queue(name)

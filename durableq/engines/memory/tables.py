@@ -82,6 +82,14 @@ class Row(NamedTuple):
     #: The end of its debounce; 0: it has none.
     debounce_until_ms: int = 0
     first_received_at_ms: int = FOREVER_MS
+    #: Whether a dead letter is kept as long as if it were still in its queue.
+    keeps_age: bool = False
+
+    @property
+    def retained_from_ms(self) -> int:
+        """From when its retention counts."""
+        since_ms = self.sent_at_ms if self.keeps_age else self.enqueued_at_ms
+        return max(since_ms, self.delayed_until_ms)
 
     @property
     def group(self) -> str | None:

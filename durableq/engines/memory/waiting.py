@@ -37,10 +37,7 @@ class MemoryWaiting(MemoryFlow):
         """Count the messages that a receive may find ready, at most `limit`."""
         self._queue(queue)
         now_ms, lease_now_ms = self._clock.now_ms(), self._clock.lease_ms()
-        waits = [
-            now_ms - max(row.enqueued_at_ms, row.delayed_until_ms)
-            for row in self._ready(queue)[:limit]
-        ]
+        waits = [now_ms - row.retained_from_ms for row in self._ready(queue)[:limit]]
         rows = self._tables.in_queue(queue)
         delayed = [row.delayed_until_ms for row in rows if row.state is State.DELAYED]
         waits += [now_ms - due_ms for due_ms in sorted(delayed)[:limit] if due_ms <= now_ms]

@@ -534,6 +534,80 @@ durableq_message.id AND durableq_failure.unavailable > 0), durableq_message.rank
 durableq_message.id
  LIMIT $4"""
 
+# burying
+BURY = Named(
+    """\
+UPDATE durableq_message SET queue_id=$1::BIGINT, state=$2::BIGINT, rank=($3 -
+durableq_message.priority * $4::BIGINT), deferred=0, receive_count=0,
+lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=$5::BIGINT,
+retention_from_ms=CASE WHEN ($6 != 0) THEN durableq_message.sent_at_ms ELSE $5 END,
+expires_at_ms=140737488355327, receipt='\\x00000000000000000000000000000000'::bytea,
+owner_id=1099511627776, sequence=coalesce($7, durableq_message.sequence),
+source_queue_id=$8::BIGINT, burial_reason=$9::VARCHAR COLLATE "C",
+burial_fingerprint=$10::VARCHAR COLLATE "C" WHERE durableq_message.id = $11::BIGINT AND
+durableq_message.receipt = $12 AND durableq_message.state = $13::BIGINT RETURNING
+durableq_message.body_bytes, durableq_message.group_id""",
+    (
+        "to_queue",
+        "to_state",
+        "base",
+        "weight",
+        "now_ms",
+        "keeps_age",
+        "new_sequence",
+        "from_queue",
+        "reason",
+        "fingerprint",
+        "of",
+        "token",
+        "from_state",
+    ),
+)
+REDRIVE = Named(
+    """\
+UPDATE durableq_message SET queue_id=$1::BIGINT, state=$2::BIGINT, rank=($3 -
+durableq_message.priority * $4::BIGINT), receive_count=0,
+recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
+delayed_until_ms=$5::BIGINT, enqueued_at_ms=$6::BIGINT, first_received_at_ms=140737488355327,
+retention_from_ms=$7::BIGINT, expires_at_ms=$8::BIGINT,
+receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776,
+body_bytes=coalesce($9, durableq_message.body_bytes), sequence=coalesce($10,
+durableq_message.sequence), source_queue_id=NULL, body=coalesce($11, durableq_message.body),
+burial_reason=NULL, burial_fingerprint=NULL WHERE durableq_message.id = $12::BIGINT AND
+durableq_message.queue_id + 0 = $13::BIGINT AND durableq_message.receipt = $14 AND
+durableq_message.state + 0 = 1 RETURNING durableq_message.body_bytes""",
+    (
+        "target",
+        "to_state",
+        "base",
+        "weight",
+        "until",
+        "now_ms",
+        "retention_from_ms",
+        "expires_at_ms",
+        "new_body_bytes",
+        "new_sequence",
+        "new_body",
+        "of",
+        "in_queue",
+        "token",
+    ),
+)
+CHOOSE_BLOCKED = Named(
+    """\
+UPDATE durableq_message SET state=0, delayed_until_ms=0,
+retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id = ANY ($1) AND
+durableq_message.state + 0 = 3 RETURNING durableq_message.group_id""",
+    ("ids",),
+)
+GROUP_OF = Named(
+    """\
+SELECT durableq_message.group_id
+FROM durableq_message
+WHERE durableq_message.id = $1::BIGINT""",
+    ("of",),
+)
+
 # coalescing
 # SENT_BEFORE: queue_id, scope, deduplication_id, now_ms
 SENT_BEFORE = """\
@@ -555,7 +629,8 @@ WAITING = """\
 SELECT durableq_message.id, durableq_message.body_bytes, durableq_message.debounce_until_ms
 FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.replace_key = $2::VARCHAR
-COLLATE "C" AND durableq_message.state != 1 ORDER BY durableq_message.id"""
+COLLATE "C" AND durableq_message.state != 1 AND durableq_message.source_queue_id IS NULL ORDER
+BY durableq_message.id"""
 END_REPLACED = Named(
     """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.state !=
@@ -1858,14 +1933,15 @@ COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id
 + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state + 0 = 1 RETURNING
 durableq_message.id, durableq_message.queue_id, durableq_message.body_bytes,
-durableq_message.state, durableq_message.source_queue_id, durableq_message.group_id,
-durableq_message.key"""
+durableq_message.state, durableq_message.source_queue_id, durableq_message.group_id, CASE WHEN
+(durableq_message.source_queue_id IS NULL) THEN durableq_message.key END AS anon_1"""
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = $1::BIGINT AND
 durableq_message.queue_id + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND
 durableq_message.state + 0 = 1 RETURNING durableq_message.id, durableq_message.queue_id,
 durableq_message.body_bytes, durableq_message.state, durableq_message.source_queue_id,
-durableq_message.group_id, durableq_message.key"""
+durableq_message.group_id, CASE WHEN (durableq_message.source_queue_id IS NULL) THEN
+durableq_message.key END AS anon_1"""
 # COMPLETE_GROUPED: ids, in_queue, token
 COMPLETE_GROUPED = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id
@@ -2001,8 +2077,11 @@ durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.dela
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
 durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+target.limits
+FROM durableq_queue AS target
+WHERE target.id = durableq_queue.dead_letter_queue_id) AS anon_1, (SELECT
 durableq_version.version_num
-FROM durableq_version) AS anon_1
+FROM durableq_version) AS anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
 """
@@ -2318,67 +2397,15 @@ PUT_BACK = Named(
     """\
 UPDATE durableq_message SET state=$1::BIGINT, receive_count=(durableq_message.receive_count -
 $2::BIGINT), lease_until_ms=2199023255552, delayed_until_ms=coalesce($3,
-durableq_message.delayed_until_ms), retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms
-> coalesce($3, durableq_message.retention_from_ms)) THEN durableq_message.enqueued_at_ms ELSE
-coalesce($3, durableq_message.retention_from_ms) END,
-receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776 WHERE
-durableq_message.id = $4::BIGINT AND durableq_message.queue_id + 0 = $5::BIGINT AND
-durableq_message.receipt = $6 AND durableq_message.state + 0 = 1""",
+durableq_message.delayed_until_ms), retention_from_ms=coalesce(CASE WHEN
+(durableq_message.enqueued_at_ms > $3::BIGINT) THEN durableq_message.enqueued_at_ms ELSE $3 END,
+durableq_message.retention_from_ms), receipt='\\x00000000000000000000000000000000'::bytea,
+owner_id=1099511627776 WHERE durableq_message.id = $4::BIGINT AND durableq_message.queue_id + 0
+= $5::BIGINT AND durableq_message.receipt = $6 AND durableq_message.state + 0 = 1""",
     (
         "to_state",
         "uncounted",
         "until",
-        "of",
-        "in_queue",
-        "token",
-    ),
-)
-BURY = Named(
-    """\
-UPDATE durableq_message SET queue_id=$1::BIGINT, state=0, rank=(0 - durableq_message.priority),
-deferred=0, receive_count=0, lease_until_ms=2199023255552, delayed_until_ms=0,
-enqueued_at_ms=$2::BIGINT, retention_from_ms=$2::BIGINT, expires_at_ms=140737488355327,
-receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776,
-source_queue_id=$3::BIGINT, burial_reason=$4::VARCHAR COLLATE "C",
-burial_fingerprint=$5::VARCHAR COLLATE "C" WHERE durableq_message.id = $6::BIGINT AND
-durableq_message.receipt = $7 AND durableq_message.state = $8::BIGINT RETURNING
-durableq_message.body_bytes, durableq_message.group_id""",
-    (
-        "to_queue",
-        "now_ms",
-        "from_queue",
-        "reason",
-        "fingerprint",
-        "of",
-        "token",
-        "from_state",
-    ),
-)
-REDRIVE = Named(
-    """\
-UPDATE durableq_message SET queue_id=$1::BIGINT, state=$2::BIGINT, rank=($3 -
-durableq_message.priority * $4::BIGINT), receive_count=0,
-recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
-delayed_until_ms=$5::BIGINT, enqueued_at_ms=$6::BIGINT, first_received_at_ms=140737488355327,
-retention_from_ms=$7::BIGINT, expires_at_ms=$8::BIGINT,
-receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776,
-body_bytes=coalesce($9, durableq_message.body_bytes), sequence=coalesce($10,
-durableq_message.sequence), source_queue_id=NULL, body=coalesce($11, durableq_message.body),
-burial_reason=NULL, burial_fingerprint=NULL WHERE durableq_message.id = $12::BIGINT AND
-durableq_message.queue_id + 0 = $13::BIGINT AND durableq_message.receipt = $14 AND
-durableq_message.state + 0 = 1 RETURNING durableq_message.body_bytes""",
-    (
-        "target",
-        "to_state",
-        "base",
-        "weight",
-        "until",
-        "now_ms",
-        "retention_from_ms",
-        "expires_at_ms",
-        "new_body_bytes",
-        "new_sequence",
-        "new_body",
         "of",
         "in_queue",
         "token",
@@ -2408,7 +2435,7 @@ EXPIRED_LEASES = Named(
     """\
 SELECT durableq_message.id, durableq_message.key, durableq_message.receive_count,
 durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
-durableq_message.owner_id
+durableq_message.recovery_count, durableq_message.source_queue_id, durableq_message.owner_id
 FROM durableq_message
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= $2::BIGINT ORDER BY durableq_message.lease_until_ms,
@@ -2423,14 +2450,16 @@ durableq_message.id
 ALL_LEASES = """\
 SELECT durableq_message.id, durableq_message.key, durableq_message.receive_count,
 durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
-durableq_message.owner_id, durableq_message.queue_id
+durableq_message.recovery_count, durableq_message.source_queue_id, durableq_message.owner_id,
+durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 ORDER BY durableq_message.lease_until_ms, durableq_message.id"""
 LEASES_OF_OWNER = Named(
     """\
 SELECT durableq_message.id, durableq_message.key, durableq_message.receive_count,
 durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
-durableq_message.owner_id, durableq_message.queue_id
+durableq_message.recovery_count, durableq_message.source_queue_id, durableq_message.owner_id,
+durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = $1::BIGINT ORDER BY
 durableq_message.lease_until_ms, durableq_message.id""",
@@ -2888,7 +2917,10 @@ SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_
 durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+target.limits
+FROM durableq_queue AS target
+WHERE target.id = durableq_queue.dead_letter_queue_id) AS anon_1
 FROM durableq_queue
 WHERE durableq_queue.id = $1::BIGINT""",
     ("queue_id",),
@@ -2898,7 +2930,10 @@ SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_
 durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+target.limits
+FROM durableq_queue AS target
+WHERE target.id = durableq_queue.dead_letter_queue_id) AS anon_1
 FROM durableq_queue ORDER BY durableq_queue.name"""
 SETTINGS_OF = Named(
     """\
@@ -3099,12 +3134,42 @@ limits=$36::BIGINT, bury_at=$37::BIGINT WHERE durableq_queue.id = $38::BIGINT"""
 QUEUE_NAMES = """\
 SELECT durableq_queue.name
 FROM durableq_queue ORDER BY durableq_queue.name"""
-OWNER_OF_QUEUE = Named(
+POINT = Named(
+    """\
+UPDATE durableq_queue SET dead_letter_queue_id=$1::BIGINT WHERE durableq_queue.id = $2::BIGINT""",
+    (
+        "to_queue",
+        "queue_id",
+    ),
+)
+SERVE = Named(
+    """\
+UPDATE durableq_queue SET limits=(durableq_queue.limits + $1::BIGINT) WHERE
+durableq_queue.dead_letter_queue_id IS NOT NULL AND (durableq_queue.limits & $1::BIGINT) = 0 AND
+durableq_queue.id IN (SELECT named.dead_letter_queue_id
+FROM durableq_queue AS named)""",
+    ("serves",),
+)
+SERVED_BY = Named(
     """\
 SELECT durableq_queue.name
 FROM durableq_queue
-WHERE durableq_queue.dead_letter_queue_id = $1::BIGINT""",
+WHERE durableq_queue.dead_letter_queue_id = $1::BIGINT ORDER BY durableq_queue.name""",
     ("queue_id",),
+)
+SOURCES_IN = Named(
+    """\
+SELECT DISTINCT durableq_message.source_queue_id
+FROM durableq_message
+WHERE durableq_message.queue_id + 0 = $1::BIGINT AND durableq_message.source_queue_id IS NOT
+NULL""",
+    ("in_queue",),
+)
+FORGET_SOURCE = Named(
+    """\
+UPDATE durableq_message SET source_queue_id=NULL, burial_reason=NULL, burial_fingerprint=NULL
+WHERE durableq_message.source_queue_id = $1::BIGINT""",
+    ("in_queue",),
 )
 IN_QUEUE = Named(
     """\

@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, Protocol
 
+from durableq.engines.sql import groups
+from durableq.engines.sql.burying import bury
 from durableq.engines.sql.columns import NO_RECEIPT, READY_COLUMNS
 from durableq.engines.sql.expiring import expire_waiting
 from durableq.engines.sql.group_rate import GroupTokens
 from durableq.engines.sql.leaving import left
-from durableq.engines.sql.settling import bury
+from durableq.engines.sql.settling import LeasedMessage
 from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model import codec
 from durableq.model.lifecycle import (
@@ -105,7 +107,7 @@ class NotDelivered:
     #: Until when each waits for its key.
     deferred: dict[int, int] = field(default_factory=dict)
     #: Why each goes to the dead-letter queue, and its receives if the history does not have them.
-    buried: dict[int, tuple[Failure, int | None]] = field(default_factory=dict)
+    buried: list[tuple[LeasedMessage, Failure, int | None]] = field(default_factory=list)
     expired: list[int] = field(default_factory=list)
     #: Retries that the retry budget does not cover.
     over_budget: list[int] = field(default_factory=list)
@@ -124,9 +126,10 @@ class NotDelivered:
             case Admission.DEFER:
                 self.deferred[row[ID]] = min(until_ms, row[EXPIRES_AT_MS])
             case Admission.CONFLICT:
-                self.buried[row[ID]] = CONFLICT, None
+                self.buried.append((_dying(row), CONFLICT, None))
             case Admission.EXHAUSTED:
-                self.buried[row[ID]] = TOO_MANY_RECEIVES, row[RECEIVE_COUNT]
+                cause = TOO_MANY_RECEIVES, row[RECEIVE_COUNT]
+                self.buried.append((_dying(row), *cause))
             case Admission.EXPIRE:
                 self.expired.append(row[ID])
             case Admission.PAST_RETENTION:
@@ -143,7 +146,12 @@ class NotDelivered:
     def add_damaged(self, row: Row) -> None:
         """Add a message whose key cannot be used."""
         self.number += 1
-        self.buried[row[ID]] = DAMAGED_KEY, None
+        self.buried.append((_dying(row), DAMAGED_KEY, None))
+
+
+def _dying(row: Row) -> LeasedMessage:
+    of_row = row[ID], row[KEY], row[RECEIVE_COUNT], row[GROUP], NO_RECEIPT
+    return LeasedMessage(*of_row, source_queue_id=row[SOURCE_QUEUE_ID])
 
 
 def within_budget(rows: Iterable[Row], retries: int, undelivered: NotDelivered) -> Iterator[Row]:
@@ -262,9 +270,9 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         if tx.run(tx.sql.DEFER, of=message_id, until=until).rowcount != 1:
             del undelivered.deferred[message_id]
     buried = [
-        message_id
-        for message_id, cause in undelivered.buried.items()
-        if bury(tx, tx.queue(terms.queue), message_id, NO_RECEIPT, State.READY, *cause)
+        message
+        for message, cause, receives in undelivered.buried
+        if bury(tx, tx.queue(terms.queue), message, State.READY, cause, receives)
     ]
     held_back = sum(
         len(tx.moved(tx.sql.DELAY, ids=tx.list_of([message_id]), until=until))
@@ -286,5 +294,14 @@ def set_aside(tx: WriteTransaction, terms: Terms, undelivered: NotDelivered) -> 
         tx.count(terms.queue_id, tx.sql.EXPIRED)
         tx.record(message_id, terms.queue_id, Event.EXPIRED, reason=Reason.EXPIRED)
     tx.count(terms.queue_id, tx.sql.DUPLICATES, len(undelivered.duplicates))
-    gone = (buried, undelivered.expired, undelivered.outdated)
-    return len(undelivered.deferred) + sum(map(len, gone)) + held_back
+    gone = len(buried) + len(undelivered.expired) + len(undelivered.outdated)
+    return len(undelivered.deferred) + gone + held_back
+
+
+def choose(tx: WriteTransaction, queue_id: int, ids: list[int]) -> None:
+    """Make messages that wait in any way ready, for a lease by id."""
+    # Those that were ready already are not moved; leasing them looks at the rest.
+    tx.moved(tx.sql.CHOOSE, ids=tx.list_of(ids))
+    if tx.limits_of(queue_id) & groups.GROUPS:
+        jumped = tx.run(tx.sql.CHOOSE_BLOCKED, ids=tx.list_of(ids)).fetchall()
+        groups.take_steps(tx, [(queue_id, name, groups.Step(active=1)) for (name,) in jumped])

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from durableq.engines.sql import groups
-from durableq.engines.sql.admission import ID, Row
+from durableq.engines.sql import backlog, groups
+from durableq.engines.sql.admission import ID, Row, choose
 from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.leaving import come, left
 from durableq.engines.sql.queries import as_message, find_queue
@@ -46,6 +46,7 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+from durableq.model.settings import Limits
 from durableq.model.units import check_whole
 from durableq.runtime.clock import shift
 from durableq.store.capabilities import DeadLetters
@@ -259,12 +260,21 @@ def _redrive(
     moved = sent_back.fetchall()
     if not moved:
         return False
-    count_leases(tx, row.id, row.limits, -1)
     come(tx, target.id, moved[0][0])
     groups.sent_back(tx, leased.source_queue_id, target.id, leased.group)
-    tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(target.id, tx.sql.MOVED_IN)
+    _moved_out(tx, row, leased.group)
     return True
+
+
+def _moved_out(tx: WriteTransaction, row: StoredQueue, group: str | None) -> None:
+    """Count a message that was leased, and has left its queue for another."""
+    count_leases(tx, row.id, row.limits, -1)
+    if row.limits & Limits.BACKLOG_BYTES:
+        backlog.count_bytes(tx, row.id)
+    if group is not None and row.limits & groups.GROUPS:
+        groups.change(tx, row.id, {group: groups.ONE_LEFT})
+    tx.count(row.id, tx.sql.MOVED_OUT)
 
 
 def meant_by(wanted: DeadLetterFilter, cursor: int) -> dict[str, Any]:
@@ -373,7 +383,6 @@ def _chosen(tx: WriteTransaction, queue_id: int, limit: int, ids: Sequence[str])
     """Return the chosen dead letters, and make them ready, also those on hold."""
     chosen = tx.list_of([row_id(message_id) for message_id in ids])
     found = tx.run(tx.sql.DEAD_LETTERS, ids=chosen, in_queue=queue_id, limit=limit).fetchall()
-    # Those that were ready already are not moved; leasing them looks at the rest.
-    tx.moved(tx.sql.CHOOSE, ids=tx.list_of([dead_letter[ID] for dead_letter in found]))
+    choose(tx, queue_id, [dead_letter[ID] for dead_letter in found])
     rows: list[Row] = found
     return rows

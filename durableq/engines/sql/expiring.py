@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from durableq.engines.sql.burying import bury
 from durableq.engines.sql.columns import NO_RECEIPT
 from durableq.engines.sql.leaving import left
-from durableq.engines.sql.settling import MESSAGE_EXPIRED, bury
+from durableq.engines.sql.settling import MESSAGE_EXPIRED, LeasedMessage
 from durableq.engines.sql.transactions import StoredQueue, WriteTransaction
 from durableq.model.lifecycle import Bury
 from durableq.model.message import Event, State
+from durableq.model.settings import Limits
 
 
 def expire_waiting(
@@ -23,7 +25,7 @@ def expire_waiting(
         return {
             message_id
             for message_id, state in waiting
-            if bury(tx, row, message_id, NO_RECEIPT, State(state), MESSAGE_EXPIRED)
+            if bury(tx, row, _dying(tx, row, message_id), State(state), MESSAGE_EXPIRED)
         }
     ids = tx.list_of([message_id for message_id, _ in waiting])
     ended = left(tx, tx.run(tx.sql.END_WAITING, ids=ids))
@@ -31,6 +33,14 @@ def expire_waiting(
     for message_id in ended:
         tx.record(message_id, row.id, Event.EXPIRED, **MESSAGE_EXPIRED.history_fields)
     return ended
+
+
+def _dying(tx: WriteTransaction, row: StoredQueue, message_id: int) -> LeasedMessage:
+    """Return a message that is no dead letter; its group is read where it matters."""
+    group = None
+    if (row.dead_letter_limits or 0) & Limits.GROUPS:
+        (group,) = tx.run(tx.sql.GROUP_OF, of=message_id).fetchone() or (None,)
+    return LeasedMessage(message_id, None, 0, group, NO_RECEIPT)
 
 
 def expire_messages(tx: WriteTransaction, limit: int) -> int:

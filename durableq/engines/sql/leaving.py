@@ -5,7 +5,7 @@ A statement that removes messages from a queue returns the columns of `Left`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import groups
@@ -13,8 +13,8 @@ from durableq.engines.sql.transactions import Token, WriteTransaction
 from durableq.model.message import State
 from durableq.model.settings import Limits
 
-#: Limits that need to know about each message that leaves.
-COUNTING_LIMITS: Final = int(Limits.BACKLOG_BYTES | Limits.GROUPS)
+#: Limits that need to know about each message that leaves. Dead letters may hold groups elsewhere.
+COUNTING_LIMITS: Final = int(Limits.BACKLOG_BYTES | Limits.GROUPS | Limits.SERVES)
 _BACKLOG_BYTES: Final = int(Limits.BACKLOG_BYTES)
 #: Limits that change with the end of a message, or that its group's next message waits for.
 _CHANGES_WITH_THE_END: Final = COUNTING_LIMITS | int(Limits.IN_FLIGHT) | groups.SLOW
@@ -30,11 +30,14 @@ class Left(NamedTuple):
     source_queue_id: int | None
     group: str | None
 
-    def step(self, *, is_buried: bool) -> groups.Step:
-        """Return the change of its group, or of the group that it held as a dead letter."""
+    def steps(self, *, is_buried: bool) -> Iterator[tuple[int, str, groups.Step]]:
+        """Yield the changes of its group, and of the group that it held as a dead letter."""
+        if self.group is None:
+            return
         if self.source_queue_id is not None:
-            return groups.Step(holding=-1)
-        return groups.Step(-int(self.state != State.BLOCKED), int(is_buried))
+            yield self.source_queue_id, self.group, groups.Step(holding=-1)
+        place = groups.Step(-int(self.state != State.BLOCKED), int(is_buried))
+        yield self.queue_id, self.group, place
 
 
 def left(
@@ -47,14 +50,12 @@ def left(
         rows: the messages.
         is_buried: whether they are dead letters now.
     """
-    ids, steps = set(), []
+    ids, steps = set(), list[tuple[int, str, groups.Step]]()
     for row in rows:
         gone = Left(*row)
         ids.add(gone.id)
         come(tx, gone.queue_id, -gone.body_bytes)
-        if gone.group is not None:
-            home = gone.queue_id if gone.source_queue_id is None else gone.source_queue_id
-            steps.append((home, gone.group, gone.step(is_buried=is_buried)))
+        steps += gone.steps(is_buried=is_buried)
     if steps:
         groups.take_steps(tx, steps)
     return ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -20,7 +20,19 @@ from durableq.model.flow.info import limits_info
 from durableq.model.flow.rank import level_width
 from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.limits import MAX_PRIORITY
-from durableq.model.queues import Counters, Counts, check_new_queue_name, dead_letter_name
+from durableq.model.queues import (
+    DEAD_LETTER_QUEUE,
+    DEAD_LETTER_SUFFIX,
+    Changes,
+    Counters,
+    Counts,
+    check_dead_letter_queue,
+    check_new_queue_name,
+    checked_dead_letter_queue,
+    dead_letter_name,
+    settings_of_changes,
+    still_served,
+)
 from durableq.model.settings import SETTINGS, Limits, QueueSettings
 from durableq.store.capabilities import Control
 from durableq.store.core import QueueInfo
@@ -39,7 +51,7 @@ _LOWEST: Final = -1 << 63
 class SQLQueues(Operations, Control):
     """The queues of the capability of control, and those of the core, in SQL."""
 
-    def declare_queue(self, name: str, changes: Mapping[str, float]) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Changes) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""
         with self._database.write() as tx:
             _declare(tx, name, changes)
@@ -67,13 +79,14 @@ class SQLQueues(Operations, Control):
         """Remove every message of a queue."""
         with self._database.write() as tx:
             row = tx.queue(queue)
+            held = regrouping.held_by(tx, row)
             removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
             tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
             tx.count(row.id, tx.sql.PURGED, removed)
             flow.count_again(tx, row.id)
             if row.limits & Limits.BACKLOG_BYTES:
                 backlog.count_bytes(tx, row.id)
-            regrouping.empty(tx, row)
+            regrouping.empty(tx, row, held)
             return removed
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
@@ -82,27 +95,66 @@ class SQLQueues(Operations, Control):
             _delete(tx, name, force=force)
 
 
-def _declare(tx: WriteTransaction, name: str, changes: Mapping[str, float]) -> None:
+def _declare(tx: WriteTransaction, name: str, changes: Changes) -> None:
     """Create a queue and its dead-letter queue, or change one; see Queueing.declare_queue."""
-    row = tx.find_queue(name)
+    row, changed = tx.find_queue(name), settings_of_changes(changes)
+    wanted = checked_dead_letter_queue(changes.get(DEAD_LETTER_QUEUE))
+    check_dead_letter_queue(name, wanted)
     if row is None:
         check_new_queue_name(name)
-        dead_letters = _create(tx, dead_letter_name(name), QueueSettings(), None)
-        _create(tx, name, QueueSettings().changed(changes), dead_letters)
+        _create(tx, name, QueueSettings().changed(changed), None)
+        _point(tx, name, wanted)
         return
     before = settings_of(tx, name)
-    settings = before.changed(changes)
-    if row.dead_letter_queue_id is None:
+    settings = before.changed(changed)
+    if DEAD_LETTER_QUEUE in changes:
+        row = _point(tx, name, wanted)
+    elif row.dead_letter_queue_id is None:
         check_dead_letter_settings(name, settings)
-    if settings != before or flow.stored_limits(tx, settings) != row.limits:
+    if settings != before or _limits(tx, row, settings) != row.limits:
         _change(tx, row, before, settings)
+
+
+def _limits(tx: WriteTransaction, row: StoredQueue, settings: QueueSettings) -> int:
+    """Return the bits of a queue's limits under new settings."""
+    return flow.stored_limits(tx, settings) | row.limits & Limits.SERVES
+
+
+def _point(tx: WriteTransaction, name: str, wanted: str | None) -> StoredQueue:
+    """Let the dead letters of a queue go to another, and return the queue.
+
+    A private dead-letter queue that is given one, or that another queue names, is an ordinary
+    queue from then on.
+
+    Args:
+        tx: the transaction.
+        name: the queue.
+        wanted: the other; None: its own, which is made if it is missing.
+
+    Raises:
+        UnknownQueue: there is no such queue.
+    """
+    own, row = dead_letter_name(name), tx.queue(name)
+    if wanted in {None, own}:
+        target = tx.find_queue(own)
+        target_id = _create(tx, own, QueueSettings(), None) if target is None else target.id
+    else:
+        target = tx.queue(wanted or own)
+        target_id = target.id
+        if target.dead_letter_queue_id is None:
+            _point(tx, target.name, None)
+    tx.run(tx.sql.POINT, queue_id=row.id, to_queue=target_id)
+    # Also a private one that is ordinary from here on, and is named since it was made.
+    tx.run(tx.sql.SERVE, serves=int(Limits.SERVES))
+    tx.known.clear()
+    return tx.queue(name)
 
 
 def _change(
     tx: WriteTransaction, row: StoredQueue, before: QueueSettings, settings: QueueSettings
 ) -> None:
     values = {f"new_{setting}": value for setting, value in settings.as_dict().items()}
-    limits = flow.stored_limits(tx, settings)
+    limits = _limits(tx, row, settings)
     tx.run(tx.sql.CHANGE_QUEUE, queue_id=row.id, new_limits=limits, **values)
     flow.settings_changed(tx, row, before, settings)
     if limits & ~before.limits & Limits.BACKLOG_BYTES:
@@ -115,7 +167,7 @@ def limit_anew(tx: WriteTransaction) -> None:
     for columns in tx.run(tx.sql.QUEUES).fetchall():
         row = StoredQueue(*columns)
         settings = settings_of(tx, row.name)
-        if flow.stored_limits(tx, settings) != row.limits:
+        if _limits(tx, row, settings) != row.limits:
             _change(tx, row, settings, settings)
 
 
@@ -137,15 +189,20 @@ def _create(
 
 
 def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
-    """Remove a queue with its dead-letter queue; see Control.delete_queue."""
+    """Remove a queue with its private dead-letter queue; see Control.delete_queue."""
     parts = [row := tx.queue(name)]
-    if row.dead_letter_queue_id is not None:
-        parts.append(tx.queue_by_id(row.dead_letter_queue_id))
-    elif owner := tx.run(tx.sql.OWNER_OF_QUEUE, queue_id=row.id).fetchone():
+    owner = tx.find_queue(name.removesuffix(DEAD_LETTER_SUFFIX))
+    if row.dead_letter_queue_id is None and owner is not None:
         raise Conflict(
-            f"{name!r} is the dead-letter queue of {owner[0]!r} and goes when that goes. "
+            f"{name!r} is the dead-letter queue of {owner.name!r} and goes when that goes. "
             f"To empty it: durableq queue purge {name}."
         )
+    private = tx.find_queue(dead_letter_name(name))
+    if private is not None and private.dead_letter_queue_id is None:
+        parts.append(private)
+    served = [other for (other,) in tx.run(tx.sql.SERVED_BY, queue_id=row.id).fetchall()]
+    if served and not force:
+        raise still_served(name, served)
     for part in parts:
         if not force and tx.run(tx.sql.IN_QUEUE, in_queue=part.id).fetchone() is not None:
             raise Conflict(
@@ -153,23 +210,34 @@ def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
                 f"Purge it first (durableq queue purge {part.name}), or force it."
             )
     for part in parts:
-        for statement in (
-            tx.sql.PURGE,
-            tx.sql.DROP_KEYS,
-            tx.sql.DROP_HISTORY,
-            tx.sql.DROP_COUNTERS,
-            tx.sql.DROP_FLOW,
-            tx.sql.DROP_GROUPS,
-            tx.sql.DROP_DEDUPLICATION,
-            tx.sql.DROP_FAILURES,
-            tx.sql.DROP_SAMPLES,
-            tx.sql.DROP_SCHEDULES,
-        ):
-            tx.run(statement, in_queue=part.id)
-        metadata.drop_metadata_of(tx, part.name)
-        ranking.forget(tx, part.id)
-        tx.run(tx.sql.DROP_QUEUE, queue_id=part.id)
+        _drop(tx, part)
+    tx.known.clear()
+    for other in served:
+        _point(tx, other, None)
     redrive.clamp(tx)
+
+
+def _drop(tx: WriteTransaction, part: StoredQueue) -> None:
+    """Remove a queue with all that refers to it."""
+    held = [queue_id for queue_id in regrouping.held_by(tx, part) if queue_id != part.id]
+    for statement in (
+        tx.sql.PURGE,
+        tx.sql.FORGET_SOURCE,
+        tx.sql.DROP_KEYS,
+        tx.sql.DROP_HISTORY,
+        tx.sql.DROP_COUNTERS,
+        tx.sql.DROP_FLOW,
+        tx.sql.DROP_GROUPS,
+        tx.sql.DROP_DEDUPLICATION,
+        tx.sql.DROP_FAILURES,
+        tx.sql.DROP_SAMPLES,
+        tx.sql.DROP_SCHEDULES,
+    ):
+        tx.run(statement, in_queue=part.id)
+    metadata.drop_metadata_of(tx, part.name)
+    ranking.forget(tx, part.id)
+    tx.run(tx.sql.DROP_QUEUE, queue_id=part.id)
+    regrouping.release(tx, held)
 
 
 def all_queues(tx: Transaction, *, recount: bool = False) -> list[QueueInfo]:

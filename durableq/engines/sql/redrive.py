@@ -11,6 +11,7 @@ import json
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
+from durableq.engines.sql.admission import choose
 from durableq.engines.sql.columns import OWNER_BASE
 from durableq.engines.sql.dead_letters import decide_one, meant_by
 from durableq.engines.sql.flow import count_leases
@@ -298,7 +299,8 @@ def _decide(
     if not dead_letters:
         return 0
     ids = [dead_letter.id for dead_letter in dead_letters]
-    tx.moved(tx.sql.CHOOSE, ids=tx.list_of(ids))
+    for queue_id in {dead_letter.queue_id for dead_letter in dead_letters}:
+        choose(tx, queue_id, [one.id for one in dead_letters if one.queue_id == queue_id])
     token = new_token()
     leased = lease_ready(tx, ids, token, _LEASE_MS, OWNER_BASE)
     moved = 0
@@ -326,8 +328,10 @@ def _decide(
 
 def _reclaim_dead_letters(tx: WriteTransaction) -> None:
     """Take back ended leases of dead letters, so that the task does not skip them."""
-    for row in map(StoredQueue._make, tx.run(tx.sql.QUEUES).fetchall()):
-        if row.dead_letter_queue_id is None:
+    rows = [StoredQueue(*columns) for columns in tx.run(tx.sql.QUEUES).fetchall()]
+    pointed_at = {row.dead_letter_queue_id for row in rows}
+    for row in rows:
+        if row.dead_letter_queue_id is None or row.id in pointed_at:
             reclaim_expired(tx, row)
 
 

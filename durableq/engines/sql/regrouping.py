@@ -7,6 +7,7 @@ lowered, those that are too many are blocked again, except for those in flight.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from durableq.engines.sql import groups, ranking
@@ -55,15 +56,32 @@ def change(
         ranking.rank_later(tx, row.id)
 
 
-def empty(tx: WriteTransaction, row: StoredQueue) -> None:
-    """Let all messages of a queue leave their groups, or all dead letters those that they hold."""
+def held_by(tx: WriteTransaction, row: StoredQueue) -> list[int]:
+    """Return the queues whose groups dead letters in a queue may hold."""
+    found = [source_id for (source_id,) in tx.run(tx.sql.SOURCES_IN, in_queue=row.id).fetchall()]
+    return [source_id for source_id in found if tx.limits_of(source_id) & groups.GROUPS]
+
+
+def empty(tx: WriteTransaction, row: StoredQueue, held: list[int]) -> None:
+    """Let all messages of a queue leave their groups, and its dead letters those that they hold.
+
+    Args:
+        tx: the transaction.
+        row: the queue, whose messages are gone.
+        held: of `held_by`, before they went.
+    """
     if row.limits & groups.GROUPS:
         tx.run(tx.sql.EMPTY_GROUPS, in_queue=row.id)
-    owner = tx.run(tx.sql.OWNER_OF_QUEUE, queue_id=row.id).fetchone()
-    source = tx.queue(owner[0]) if owner else None
-    if source is not None and source.limits & groups.GROUPS:
-        tx.run(tx.sql.RELEASE_GROUPS, in_queue=source.id)
-        groups.fill(tx, source.id)
+    release(tx, held)
+
+
+def release(tx: WriteTransaction, held: Iterable[int]) -> None:
+    """Count the dead letters that hold groups of these queues again, after some are gone."""
+    for source_id in held:
+        tx.run(tx.sql.RELEASE_GROUPS, in_queue=source_id)
+        elsewhere = tx.run(tx.sql.COUNT_HOLDING, in_queue=source_id).fetchall()
+        groups.change(tx, source_id, {name: Step(holding=number) for name, number in elsewhere})
+        groups.fill(tx, source_id)
     prune(tx, _ALL)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from durableq.engines.sql.burying import bury
 from durableq.engines.sql.settling import (
     MESSAGE_EXPIRED,
     LeasedMessage,
-    bury,
     by_receive,
     drop_expired,
     drop_key,
@@ -69,8 +69,7 @@ def give_back(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> 
         return _expire(tx, row, leased)
     has_ended = not row.buries_at_receive and is_exhausted(leased.receive_count, row.max_receives)
     if has_ended and row.dead_letter_queue_id is not None:
-        of = leased.id, leased.token, State.IN_FLIGHT
-        moved = bury(tx, row, *of, TOO_MANY_RECEIVES, leased.receive_count)
+        moved = bury(tx, row, leased, State.IN_FLIGHT, TOO_MANY_RECEIVES, leased.receive_count)
         if moved:
             drop_key(tx, row, leased)
         return Outcome.BURIED if moved else Outcome.STALE
@@ -106,7 +105,7 @@ def release_all(tx: WriteTransaction) -> int:
 def _expire(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) -> Outcome:
     """End the lease of a message that has expired."""
     if isinstance(row.at_expiry, Bury):
-        moved = bury(tx, row, leased.id, leased.token, State.IN_FLIGHT, MESSAGE_EXPIRED)
+        moved = bury(tx, row, leased, State.IN_FLIGHT, MESSAGE_EXPIRED)
     else:
         moved = drop_expired(tx, row, leased)
         if moved:

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from durableq.engines.sql import breaker, groups
 from durableq.engines.sql.flow import count_leases
-from durableq.engines.sql.leaving import COUNTING_LIMITS, Left, complete_counted, left
+from durableq.engines.sql.leaving import COUNTING_LIMITS, Left, come, complete_counted, left
+from durableq.engines.sql.send_terms import send_terms
 from durableq.engines.sql.transactions import (
     Operations,
     StoredQueue,
@@ -36,13 +37,23 @@ log = logging.getLogger("durableq.engine")
 
 _IN_FLIGHT: Final = int(Limits.IN_FLIGHT)
 _BREAKER: Final = int(Limits.BREAKER)
+_BURY_AT_RECEIVE: Final = int(Limits.BURY_AT_RECEIVE)
+#: With the first of these alone a dead letter is kept as long as if it were still in its queue.
+KEEPS_AGE: Final = _BURY_AT_RECEIVE | int(Limits.GROUPS)
+#: The values of sql.BURY for a dead-letter queue without limits.
+_PLAIN_ENTRANCE: Final[dict[str, int | None]] = {
+    "to_state": State.READY.value,
+    "new_sequence": None,
+    "base": 0,
+    "weight": 1,
+}
 MESSAGE_EXPIRED: Final = Failure(
     Reason.MESSAGE_EXPIRED, error_type="", error_message=Reason.MESSAGE_EXPIRED.sentence
 )
 
 
 class LeasedMessage(NamedTuple):
-    """A leased message with the columns that settling needs."""
+    """A leased message with the columns that settling needs; or one that is to be buried, ready."""
 
     id: int
     key: str | None
@@ -229,7 +240,7 @@ def fail_one(
         due = tx.now_ms + decision.wait_ms if decision.wait_ms else None
         moved = put_back(tx, row, leased, State.DELAYED if due else State.READY, due, uncounted)
     elif isinstance(decision, Bury):
-        moved = _move_to_dead_letters(tx, row, leased.id, leased.token, State.IN_FLIGHT, cause)
+        moved = move_to_dead_letters(tx, row, leased, State.IN_FLIGHT, cause)
     else:
         moved = drop_expired(tx, row, leased)
     if not moved:
@@ -255,63 +266,56 @@ def drop_expired(tx: WriteTransaction, row: StoredQueue, leased: LeasedMessage) 
     return bool(dropped)
 
 
-def bury(
+def move_to_dead_letters(
     tx: WriteTransaction,
     row: StoredQueue,
-    message_id: int,
-    token: Token,
-    from_state: State,
-    cause: Failure,
-    receives: int | None = None,
-) -> bool:
-    """Move a message to its queue's dead-letter queue and record the cause.
-
-    The history has the number of receives where it does not have an event of each.
-
-
-    Returns False if the message is no longer in that state under that receipt.
-    """
-    moved = _move_to_dead_letters(tx, row, message_id, token, from_state, cause)
-    if moved:
-        detail = None if receives is None else {"receives": receives}
-        tx.record(message_id, row.id, Event.BURIED, detail=detail, **cause.history_fields)
-    return moved
-
-
-def _move_to_dead_letters(
-    tx: WriteTransaction,
-    row: StoredQueue,
-    message_id: int,
-    token: Token,
-    from_state: State,
+    message: LeasedMessage,
+    state: State,
     cause: Failure,
 ) -> bool:
+    """Move a message as `bury` does, and leave the event to the caller."""
     to_queue = row.dead_letter_queue_id
     if to_queue is None:
         raise Conflict(f"Queue {row.name!r} has no dead-letter queue: nothing is buried from it.")
+    limits = row.dead_letter_limits or 0
     buried = tx.run(
         tx.sql.BURY,
-        of=message_id,
-        token=token,
-        from_state=from_state.value,
+        of=message.id,
+        token=message.token,
+        from_state=state.value,
         from_queue=row.id,
         to_queue=to_queue,
         reason=cause.reason.value,
         fingerprint=cause.fingerprint,
         now_ms=tx.now_ms,
+        keeps_age=int(row.limits & KEEPS_AGE == _BURY_AT_RECEIVE),
+        **(_entrance(tx, to_queue, limits, message.group) if limits else _PLAIN_ENTRANCE),
     )
     moved = buried.fetchall()
     if not moved:
         return False
-    if row.limits and from_state is State.IN_FLIGHT:
+    if row.limits and state is State.IN_FLIGHT:
         count_leases(tx, row.id, row.limits, -1)
-    if row.limits & COUNTING_LIMITS:
-        body_bytes, group = moved[0]
-        gone = Left(message_id, row.id, body_bytes, from_state.value, None, group)
-        left(tx, [gone], is_buried=True)
+    body_bytes, group = moved[0]
+    if row.limits & COUNTING_LIMITS or message.source_queue_id is not None:
+        at = state.value, message.source_queue_id
+        left(tx, [Left(message.id, row.id, body_bytes, *at, group)], is_buried=True)
+    if limits:
+        come(tx, to_queue, body_bytes)
+        groups.sent_back(tx, None, to_queue, group)
     tx.count(row.id, tx.sql.MOVED_OUT)
     tx.count(to_queue, tx.sql.MOVED_IN)
     return True
+
+
+def _entrance(
+    tx: WriteTransaction, to_queue: int, limits: int, group: str | None
+) -> dict[str, int | None]:
+    """Return the values of sql.BURY for the place in a dead-letter queue that has limits."""
+    tx.known["limits", to_queue] = limits
+    terms = send_terms(tx, to_queue, limits).of_redriven(tx.now_ms)
+    place = groups.entrance(tx, to_queue, group, State.READY)
+    return place | {"base": terms["base"], "weight": terms["weight"]}
 
 
 def put_back(

@@ -29,6 +29,12 @@ class Statements(Protocol):
     READY_FRESH: str
     READY_RETURNED: str
 
+    # burying
+    BURY: str
+    REDRIVE: str
+    CHOOSE_BLOCKED: str
+    GROUP_OF: str
+
     # coalescing
     SENT_BEFORE: str
     REMEMBER_SENT: str
@@ -216,8 +222,6 @@ class Statements(Protocol):
     LEASED: str
     LEASED_ONE: str
     PUT_BACK: str
-    BURY: str
-    REDRIVE: str
     DISCARD: str
     EXISTS: str
     EXPIRED_LEASES: str
@@ -299,7 +303,11 @@ class Statements(Protocol):
     CREATE_FLOW: str
     CHANGE_QUEUE: str
     QUEUE_NAMES: str
-    OWNER_OF_QUEUE: str
+    POINT: str
+    SERVE: str
+    SERVED_BY: str
+    SOURCES_IN: str
+    FORGET_SOURCE: str
     IN_QUEUE: str
     PURGE: str
     DROP_KEYS_IN_PROGRESS: str

@@ -47,6 +47,8 @@ class StoredQueue(NamedTuple):
     idempotency_ttl_ms: int
     max_body_bytes: int
     paused: int
+    #: The limits of its dead-letter queue.
+    dead_letter_limits: int | None
 
     @property
     def on_expiry(self) -> int:

@@ -509,6 +509,38 @@ durableq_message.id AND durableq_failure.unavailable > 0), durableq_message.rank
 durableq_message.id
  LIMIT (?4+0)"""
 
+# burying
+BURY = """\
+UPDATE durableq_message SET queue_id=:to_queue, state=:to_state, rank=(:base -
+durableq_message.priority * :weight), "deferred"=0, receive_count=0,
+lease_until_ms=2199023255552, delayed_until_ms=0, enqueued_at_ms=:now_ms, retention_from_ms=CASE
+WHEN (:keeps_age != 0) THEN durableq_message.sent_at_ms ELSE :now_ms END,
+expires_at_ms=140737488355327, receipt=x'00000000000000000000000000000000',
+owner_id=1099511627776, sequence=coalesce(:new_sequence, durableq_message.sequence),
+source_queue_id=:from_queue, burial_reason=:reason, burial_fingerprint=:fingerprint WHERE
+durableq_message.id = :of AND durableq_message.receipt = :token AND durableq_message.state =
+:from_state RETURNING body_bytes, group_id"""
+REDRIVE = """\
+UPDATE durableq_message SET queue_id=:target, state=:to_state, rank=(:base -
+durableq_message.priority * :weight), receive_count=0,
+recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
+delayed_until_ms=:until, enqueued_at_ms=:now_ms, first_received_at_ms=140737488355327,
+retention_from_ms=:retention_from_ms, expires_at_ms=:expires_at_ms,
+receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
+body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
+sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
+body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
+WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
+durableq_message.receipt = :token AND durableq_message.state + 0 = 1 RETURNING body_bytes"""
+CHOOSE_BLOCKED = """\
+UPDATE durableq_message SET state=0, delayed_until_ms=0,
+retention_from_ms=durableq_message.enqueued_at_ms WHERE durableq_message.id IN (SELECT value
+FROM json_each(:ids)) AND durableq_message.state + 0 = 3 RETURNING group_id"""
+GROUP_OF = """\
+SELECT durableq_message.group_id
+FROM durableq_message
+WHERE durableq_message.id = :of"""
+
 # coalescing
 # SENT_BEFORE: queue_id, scope, deduplication_id, now_ms
 SENT_BEFORE = """\
@@ -529,7 +561,8 @@ WAITING = """\
 SELECT durableq_message.id, durableq_message.body_bytes, durableq_message.debounce_until_ms
 FROM durableq_message
 WHERE durableq_message.queue_id = ?1 AND durableq_message.replace_key = ?2 AND
-durableq_message.state != 1 ORDER BY durableq_message.id"""
+durableq_message.state != 1 AND durableq_message.source_queue_id IS NULL ORDER BY
+durableq_message.id"""
 END_REPLACED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(:ids))
 AND durableq_message.state != 1 RETURNING id, queue_id, body_bytes, state, source_queue_id,
@@ -1344,13 +1377,13 @@ WHERE durableq_item.expires_at_s >= :oldest_s AND durableq_item.expires_at_s <= 
 COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
 durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-+ 0 = 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
-"""
++ 0 = 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, CASE WHEN
+(source_queue_id IS NULL) THEN "key" END AS anon_1"""
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
 ?2 AND durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1 RETURNING id, queue_id,
-body_bytes, state, source_queue_id, group_id, "key"\
-"""
+body_bytes, state, source_queue_id, group_id, CASE WHEN (source_queue_id IS NULL) THEN "key" END
+AS anon_1"""
 # COMPLETE_GROUPED: ids, in_queue, token
 COMPLETE_GROUPED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
@@ -1433,8 +1466,11 @@ durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.dela
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
 durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+target.limits
+FROM durableq_queue AS target
+WHERE target.id = durableq_queue.dead_letter_queue_id) AS anon_1, (SELECT
 durableq_version.version_num
-FROM durableq_version) AS anon_1
+FROM durableq_version) AS anon_2
 FROM durableq_queue
 WHERE durableq_queue.name = ?1"""
 # SEND_TO: queue
@@ -1664,32 +1700,11 @@ durableq_message.receipt = :token AND durableq_message.state + 0 = 1"""
 PUT_BACK = """\
 UPDATE durableq_message SET state=:to_state, receive_count=(durableq_message.receive_count -
 :uncounted), lease_until_ms=2199023255552, delayed_until_ms=coalesce(:until,
-durableq_message.delayed_until_ms), retention_from_ms=CASE WHEN (durableq_message.enqueued_at_ms
-> coalesce(:until, durableq_message.retention_from_ms)) THEN durableq_message.enqueued_at_ms
-ELSE coalesce(:until, durableq_message.retention_from_ms) END,
-receipt=x'00000000000000000000000000000000', owner_id=1099511627776 WHERE durableq_message.id =
-:of AND durableq_message.queue_id + 0 = :in_queue AND durableq_message.receipt = :token AND
-durableq_message.state + 0 = 1"""
-BURY = """\
-UPDATE durableq_message SET queue_id=:to_queue, state=0, rank=(0 - durableq_message.priority),
-"deferred"=0, receive_count=0, lease_until_ms=2199023255552, delayed_until_ms=0,
-enqueued_at_ms=:now_ms, retention_from_ms=:now_ms, expires_at_ms=140737488355327,
-receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
-source_queue_id=:from_queue, burial_reason=:reason, burial_fingerprint=:fingerprint WHERE
-durableq_message.id = :of AND durableq_message.receipt = :token AND durableq_message.state =
-:from_state RETURNING body_bytes, group_id"""
-REDRIVE = """\
-UPDATE durableq_message SET queue_id=:target, state=:to_state, rank=(:base -
-durableq_message.priority * :weight), receive_count=0,
-recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
-delayed_until_ms=:until, enqueued_at_ms=:now_ms, first_received_at_ms=140737488355327,
-retention_from_ms=:retention_from_ms, expires_at_ms=:expires_at_ms,
-receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
-body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
-sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
-body=coalesce(:new_body, durableq_message.body), burial_reason=NULL, burial_fingerprint=NULL
-WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
-durableq_message.receipt = :token AND durableq_message.state + 0 = 1 RETURNING body_bytes"""
+durableq_message.delayed_until_ms), retention_from_ms=coalesce(CASE WHEN
+(durableq_message.enqueued_at_ms > :until) THEN durableq_message.enqueued_at_ms ELSE :until END,
+durableq_message.retention_from_ms), receipt=x'00000000000000000000000000000000',
+owner_id=1099511627776 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
+:in_queue AND durableq_message.receipt = :token AND durableq_message.state + 0 = 1"""
 DISCARD = """\
 DELETE FROM durableq_message WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 =
 :in_queue AND durableq_message.receipt = :token AND durableq_message.state + 0 = 1 RETURNING id,
@@ -1701,7 +1716,7 @@ WHERE durableq_message.id = :of"""
 EXPIRED_LEASES = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
 durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
-durableq_message.owner_id
+durableq_message.recovery_count, durableq_message.source_queue_id, durableq_message.owner_id
 FROM durableq_message
 WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 AND
 durableq_message.lease_until_ms <= :lease_now ORDER BY durableq_message.lease_until_ms,
@@ -1710,13 +1725,15 @@ durableq_message.id
 ALL_LEASES = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
 durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
-durableq_message.owner_id, durableq_message.queue_id
+durableq_message.recovery_count, durableq_message.source_queue_id, durableq_message.owner_id,
+durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 ORDER BY durableq_message.lease_until_ms, durableq_message.id"""
 LEASES_OF_OWNER = """\
 SELECT durableq_message.id, durableq_message."key", durableq_message.receive_count,
 durableq_message.group_id, durableq_message.receipt, durableq_message.expires_at_ms,
-durableq_message.owner_id, durableq_message.queue_id
+durableq_message.recovery_count, durableq_message.source_queue_id, durableq_message.owner_id,
+durableq_message.queue_id
 FROM durableq_message
 WHERE durableq_message.state = 1 AND durableq_message.owner_id = :owner ORDER BY
 durableq_message.lease_until_ms, durableq_message.id"""
@@ -2010,7 +2027,10 @@ SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_
 durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+target.limits
+FROM durableq_queue AS target
+WHERE target.id = durableq_queue.dead_letter_queue_id) AS anon_1
 FROM durableq_queue
 WHERE durableq_queue.id = :queue_id"""
 QUEUES = """\
@@ -2018,7 +2038,10 @@ SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_
 durableq_queue.limits, durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
 durableq_queue.retention_ms, durableq_queue.max_receives, durableq_queue.max_recoveries,
 durableq_queue.backoff_base_ms, durableq_queue.backoff_max_ms,
-durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused
+durableq_queue.idempotency_ttl_ms, durableq_queue.max_body_bytes, durableq_queue.paused, (SELECT
+target.limits
+FROM durableq_queue AS target
+WHERE target.id = durableq_queue.dead_letter_queue_id) AS anon_1
 FROM durableq_queue ORDER BY durableq_queue.name"""
 SETTINGS_OF = """\
 SELECT durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms,
@@ -2129,10 +2152,24 @@ bury_at=:new_bury_at WHERE durableq_queue.id = :queue_id"""
 QUEUE_NAMES = """\
 SELECT durableq_queue.name
 FROM durableq_queue ORDER BY durableq_queue.name"""
-OWNER_OF_QUEUE = """\
+POINT = """\
+UPDATE durableq_queue SET dead_letter_queue_id=:to_queue WHERE durableq_queue.id = :queue_id"""
+SERVE = """\
+UPDATE durableq_queue SET limits=(durableq_queue.limits + :serves) WHERE
+durableq_queue.dead_letter_queue_id IS NOT NULL AND (durableq_queue.limits & :serves) = 0 AND
+durableq_queue.id IN (SELECT named.dead_letter_queue_id
+FROM durableq_queue AS named)"""
+SERVED_BY = """\
 SELECT durableq_queue.name
 FROM durableq_queue
-WHERE durableq_queue.dead_letter_queue_id = :queue_id"""
+WHERE durableq_queue.dead_letter_queue_id = :queue_id ORDER BY durableq_queue.name"""
+SOURCES_IN = """\
+SELECT DISTINCT durableq_message.source_queue_id
+FROM durableq_message
+WHERE durableq_message.queue_id + 0 = :in_queue AND durableq_message.source_queue_id IS NOT NULL"""
+FORGET_SOURCE = """\
+UPDATE durableq_message SET source_queue_id=NULL, burial_reason=NULL, burial_fingerprint=NULL
+WHERE durableq_message.source_queue_id = :in_queue"""
 IN_QUEUE = """\
 SELECT durableq_message.id
 FROM durableq_message INDEXED BY durableq_message_ready

@@ -39,7 +39,12 @@ ON CONFLICT (queue_id, scope, deduplication_id) DO UPDATE SET
 )
 WAITING = Statement(
     select(_m.id, _m.body_bytes, _m.debounce_until_ms)
-    .where(_m.queue_id == _p("queue_id"), _m.replace_key == _p("replace_key"), _waits)
+    .where(
+        _m.queue_id == _p("queue_id"),
+        _m.replace_key == _p("replace_key"),
+        _waits,
+        _m.source_queue_id.is_(None),
+    )
     .order_by(_m.id),
     order=("queue_id", "replace_key"),
 )

@@ -16,7 +16,6 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    null,
     or_,
     select,
     table,
@@ -51,7 +50,7 @@ _no_receipt: Any = bytes_literal(NO_RECEIPT)
 _no_lease: Any = literal_column(str(LEASE_EPOCH_MS))
 _no_owner: Any = literal_column(str(OWNER_BASE))
 _forever: Any = literal_column(str(FOREVER_MS))
-_available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
+available = {"receipt": _no_receipt, "owner_id": _no_owner, "lease_until_ms": _no_lease}
 ready: Any = literal_column(str(int(State.READY)))
 in_flight: Any = literal_column(str(int(State.IN_FLIGHT)))
 delayed: Any = literal_column(str(int(State.DELAYED)))
@@ -90,7 +89,9 @@ left: Any = (_m.id, _m.queue_id, _m.body_bytes, _m.state, _m.source_queue_id, _m
 _version = table("durableq_version", column("version_num"))
 revision = select(_version.c.version_num).scalar_subquery()
 _named = _q.name == _p("queue")
-stored = [_q[name] for name in STORED_QUEUE]
+_target = queue.alias("target")
+_target_limits = select(_target.c.limits).where(_target.c.id == _q.dead_letter_queue_id)
+stored = [*(_q[name] for name in STORED_QUEUE), _target_limits.scalar_subquery()]
 QUEUE = Statement(select(*stored, revision).where(_named), order=("queue",))
 
 # ---- send
@@ -342,12 +343,14 @@ END_READY = Statement(
 # ---- settle, fenced by the receipt
 
 leased_under_receipt = (_found_by_id_in_queue, *under_receipt)
+# That of a dead letter guards nothing.
+guarding_key = case((_m.source_queue_id.is_(None), _m.key))
 COMPLETE_IN = Statement(
     select(
         revision,
         _q.limits,
         _q.id,
-        # In a dead-letter queue NULL: its keys guard nothing.
+        # In a private dead-letter queue NULL: its keys guard nothing.
         case((_q.dead_letter_queue_id.is_not(None), _q.idempotency_ttl_ms)),
     ).where(_named),
     order=("queue",),
@@ -376,62 +379,20 @@ PUT_BACK = Statement(
     .values(
         state=_p("to_state"),
         delayed_until_ms=func.coalesce(_p("until"), _m.delayed_until_ms),
-        retention_from_ms=from_arrival_or(func.coalesce(_p("until"), _m.retention_from_ms)),
+        # A dead letter may be kept from before its arrival.
+        retention_from_ms=func.coalesce(from_arrival_or(_p("until")), _m.retention_from_ms),
         receive_count=_m.receive_count - _p("uncounted"),
-        **_available,
+        **available,
     )
-)
-BURY = Statement(
-    update(message)
-    .where(_m.id == _p("of"), _m.receipt == _p("token"), _m.state == _p("from_state"))
-    .values(
-        queue_id=_p("to_queue"),
-        source_queue_id=_p("from_queue"),
-        burial_reason=_p("reason"),
-        burial_fingerprint=_p("fingerprint"),
-        state=ready,
-        rank=zero - _m.priority,
-        deferred=zero,
-        receive_count=zero,
-        expires_at_ms=_forever,
-        enqueued_at_ms=_p("now_ms"),
-        delayed_until_ms=zero,
-        retention_from_ms=_p("now_ms"),
-        **_available,
-    )
-    .returning(_m.body_bytes, _m.group_id)
-)
-REDRIVE = Statement(
-    update(message)
-    .where(_m.id == _p("of"), *leased_under_receipt)
-    .values(
-        queue_id=_p("target"),
-        source_queue_id=null(),
-        burial_reason=null(),
-        burial_fingerprint=null(),
-        state=_p("to_state"),
-        rank=_p("base") - _m.priority * _p("weight"),
-        sequence=func.coalesce(_p("new_sequence"), _m.sequence),
-        delayed_until_ms=_p("until"),
-        expires_at_ms=_p("expires_at_ms"),
-        receive_count=zero,
-        recovery_count=_m.recovery_count + 1,
-        enqueued_at_ms=_p("now_ms"),
-        retention_from_ms=_p("retention_from_ms"),
-        first_received_at_ms=_forever,
-        body=func.coalesce(_p("new_body"), _m.body),
-        body_bytes=func.coalesce(_p("new_body_bytes"), _m.body_bytes),
-        **_available,
-    )
-    .returning(_m.body_bytes)
 )
 DISCARD = Statement(
     delete(message).where(_m.id == _p("of"), *leased_under_receipt).returning(*left)
 )
 EXISTS = Statement(select(_m.id).where(_m.id == _p("of")))
 
+_lease_ends = (_m.receipt, _m.expires_at_ms, _m.recovery_count, _m.source_queue_id)
 EXPIRED_LEASES = Statement(
-    select(*_of_lease, _m.receipt, _m.expires_at_ms, _m.owner_id)
+    select(*_of_lease, *_lease_ends, _m.owner_id)
     .where(_m.queue_id == _p("in_queue"), *_has_ended)
     .order_by(_m.lease_until_ms, _m.id)
     .limit(_p("limit"))
@@ -439,7 +400,7 @@ EXPIRED_LEASES = Statement(
 
 
 _all_leases = (
-    select(*_of_lease, _m.receipt, _m.expires_at_ms, _m.owner_id, _m.queue_id)
+    select(*_of_lease, *_lease_ends, _m.owner_id, _m.queue_id)
     .where(is_state(State.IN_FLIGHT))
     .order_by(_m.lease_until_ms, _m.id)
 )

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import case, delete, func, insert, literal_column, select, union_all, update
+from sqlalchemy import (
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    null,
+    select,
+    union_all,
+    update,
+)
 
 from durableq.engines.sql.columns import COUNTERS, FEW_IN_FLIGHT, FLOW_STATE
 from durableq.engines.sql.definitions.elements import Statement, parameter
@@ -27,6 +37,7 @@ from durableq.model.settings import SETTINGS, Limits
 
 _m, _r, _q, _h = message.c, idempotency.c, queue.c, history.c
 
+_named = queue.alias("named")
 QUEUE_BY_ID = Statement(select(*stored).where(_q.id == parameter("queue_id")))
 QUEUES = Statement(select(*stored).order_by(_q.name))
 SETTINGS_OF = Statement(
@@ -74,7 +85,38 @@ CHANGE_QUEUE = Statement(
     .values({name: parameter(f"new_{name}") for name in ("limits", *SETTINGS)})
 )
 QUEUE_NAMES = Statement(select(_q.name).order_by(_q.name))
-OWNER_OF_QUEUE = Statement(select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")))
+POINT = Statement(
+    update(queue)
+    .where(_q.id == parameter("queue_id"))
+    .values(dead_letter_queue_id=parameter("to_queue"))
+)
+# A queue that others name, and that is no private dead-letter queue, has the bit SERVES.
+_bit = parameter("serves", _q.limits)
+SERVE = Statement(
+    update(queue)
+    .where(
+        _q.dead_letter_queue_id.is_not(None),
+        _q.limits.op("&")(_bit) == zero,
+        _q.id.in_(select(_named.c.dead_letter_queue_id)),
+    )
+    .values(limits=_q.limits + _bit)
+)
+# The queues whose dead letters come to a queue.
+SERVED_BY = Statement(
+    select(_q.name).where(_q.dead_letter_queue_id == parameter("queue_id")).order_by(_q.name)
+)
+# The queues of which a queue has dead letters, some of which may hold groups there.
+SOURCES_IN = Statement(
+    select(_m.source_queue_id)
+    .where(_m.queue_id + zero == parameter("in_queue"), _m.source_queue_id.is_not(None))
+    .distinct()
+)
+# The dead letters of a deleted queue stay where they are, as messages of that queue.
+FORGET_SOURCE = Statement(
+    update(message)
+    .where(_m.source_queue_id == parameter("in_queue"))
+    .values(source_queue_id=null(), burial_reason=null(), burial_fingerprint=null())
+)
 _in_any_state = union_all(*map(ids_in_queue, STATES))
 IN_QUEUE = Statement(_in_any_state.limit(1))
 PURGE = Statement(delete(message).where(_m.id.in_(_in_any_state)))

@@ -66,7 +66,7 @@ class QueuesContract(StoreCase):
         assert store.settings(DEAD) == QueueSettings()
 
     @needs(Capability.INSPECT)
-    @pytest.mark.parametrize("name", ["", "a b", "x" * 81, "mail-dlq", "ü", "a\n", "a:b"])
+    @pytest.mark.parametrize("name", ["", "a b", "x" * 81, "ü", "a\n", "a:b"])
     def test_a_bad_queue_name_is_refused(self, store: FullStore, name: str) -> None:
         with pytest.raises(InvalidInput):
             store.declare_queue(name, {})
