@@ -13,7 +13,7 @@ COPY durableq durableq
 COPY migrations migrations
 ENV PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/durableq
-RUN /opt/durableq/bin/pip install ".[dashboard,metrics,otel,postgres]"
+RUN /opt/durableq/bin/pip install ".[dashboard,metrics,otel,postgres,serve]"
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/durableq /opt/durableq
