@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from durableq.model.errors import Conflict, InvalidInput
 from durableq.model.limits import MAX_QUEUE_NAME_CHARS
@@ -141,6 +141,16 @@ class Counters:
         """Return the differences: what was counted since the other."""
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Counters(*(one - another for one, another in pairs))
+
+
+class ApproximateCounts(NamedTuple):
+    """The messages of a queue as they stand now, as SQS counts them."""
+
+    #: A receive may find them, now or when others of their group have gone.
+    visible: int
+    in_flight: int
+    #: Not due yet; held dead letters are among them.
+    delayed: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from durableq.model.info import (
     SearchPage,
 )
 from durableq.model.message import Message
+from durableq.model.queues import ApproximateCounts
 
 
 class Inspect(Protocol):
@@ -34,6 +35,18 @@ class Inspect(Protocol):
 
     def queue(self, name: str) -> QueueInfo:
         """Return one queue, with the counts of its messages.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+        """
+        ...
+
+    def approximate_counts(self, queue: str) -> ApproximateCounts:
+        """Return the numbers of a queue's messages at this moment, as SQS reports them.
+
+        A message that is due and one whose lease has ended are visible, although no receive has
+        made them ready yet; so is one that is blocked by others of its group, and each of a paused
+        queue. The number of ready messages is taken from the counters.
 
         Raises:
             UnknownQueue: there is no such queue.

@@ -289,6 +289,7 @@ def test_counted_reasons_of_recovery_are_hidden(dq: DurableQ) -> None:
 
 #: Operations that no page uses: they lease, settle, or are for other processes.
 NOT_FOR_PAGES = {
+    "approximate_counts",
     *("send", "receive", "extend", "complete", "fail", "settle", "together", "release"),
     *("watch", "close", "delete_queue", "decide", "lease_dead_letters", "continue_redrive"),
     *("register", "beat", "unregister", "reclaim", "answer_for", "follow", "attach_result"),

@@ -30,6 +30,7 @@ from durableq.model.info import (
 )
 from durableq.model.limits import SEARCHED
 from durableq.model.message import Message, State
+from durableq.model.queues import ApproximateCounts
 from durableq.store.capabilities import Inspect, Metadata
 from durableq.store.core import Capability, Store
 
@@ -65,6 +66,17 @@ class MemoryStore(
     def queue(self, name: str) -> QueueInfo:
         """Return one queue."""
         return self._queue_info(name)
+
+    @query
+    def approximate_counts(self, queue: str) -> ApproximateCounts:
+        """Return the numbers of a queue's messages at this moment, as SQS reports them."""
+        self._queue(queue)
+        now_ms, lease_ms = self._clock.now_ms(), self._clock.lease_ms()
+        rows = self._tables.in_queue(queue)
+        in_flight = sum(row.lease is not None and row.lease.until_ms > lease_ms for row in rows)
+        waits = {State.DELAYED, State.BLOCKED}
+        delayed = sum(row.state in waits and row.delayed_until_ms > now_ms for row in rows)
+        return ApproximateCounts(len(rows) - in_flight - delayed, in_flight, delayed)
 
     @query
     def message(self, message_id: str) -> Message | None:

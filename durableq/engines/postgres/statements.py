@@ -3250,6 +3250,31 @@ DROP_QUEUE = Named(
 DELETE FROM durableq_queue WHERE durableq_queue.id = $1::BIGINT""",
     ("queue_id",),
 )
+APPROXIMATE = Named(
+    """\
+SELECT (SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms > $1::BIGINT) AS anon_1, (SELECT count(*) AS count_2
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms > $2::BIGINT) + (SELECT count(*) AS count_3
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3 AND
+durableq_message.delayed_until_ms > $2::BIGINT) AS anon_2, durableq_totals.sent,
+durableq_totals.moved_in, durableq_totals.moved_out, durableq_totals.completed,
+durableq_totals.duplicates, durableq_totals.discarded, durableq_totals.expired,
+durableq_totals.purged, durableq_totals.cancelled, durableq_totals.replaced,
+durableq_totals.shed, durableq_totals.deduplicated
+FROM durableq_queue JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id
+WHERE durableq_queue.name = $3::VARCHAR COLLATE "C"\
+""",
+    (
+        "lease_now",
+        "now_ms",
+        "queue",
+    ),
+)
 INFO = Named(
     """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,

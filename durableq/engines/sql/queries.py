@@ -19,6 +19,7 @@ from durableq.model.message import (
     Receipt,
     State,
 )
+from durableq.model.queues import ApproximateCounts, Counters
 from durableq.model.settings import RECEIVE_LIMITS, QueueSettings
 
 #: By stored value, which is quicker than to call the enum.
@@ -53,6 +54,17 @@ def settings_of(tx: Transaction, name: str) -> QueueSettings:
 
 class SQLMessages(Operations):
     """The messages of the capability of inspection, in SQL."""
+
+    def approximate_counts(self, queue: str) -> ApproximateCounts:
+        """Return the numbers of a queue's messages at this moment, as SQS reports them."""
+        with self._database.read() as tx:
+            at = {"now_ms": tx.now_ms, "lease_now": tx.lease_now_ms}
+            row = tx.run(tx.sql.APPROXIMATE, queue=queue, **at).fetchone()
+            if row is None:
+                raise UnknownQueue(queue)
+            in_flight, delayed, *counters = row
+            visible = Counters(*counters).expected - in_flight - delayed
+            return ApproximateCounts(max(0, visible), in_flight, delayed)
 
     def message(self, message_id: str) -> Message | None:
         """Return one message."""

@@ -319,6 +319,7 @@ class Statements(Protocol):
     DROP_DEDUPLICATION: str
     DROP_FAILURES: str
     DROP_QUEUE: str
+    APPROXIMATE: str
     INFO: str
     INFOS: str
     COUNT_READY: str

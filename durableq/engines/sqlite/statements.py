@@ -2216,6 +2216,23 @@ DROP_FAILURES = """\
 DELETE FROM durableq_failure WHERE durableq_failure.queue_id = :in_queue"""
 DROP_QUEUE = """\
 DELETE FROM durableq_queue WHERE durableq_queue.id = :queue_id"""
+APPROXIMATE = """\
+SELECT (SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1 AND
+durableq_message.lease_until_ms > :lease_now) AS anon_1, (SELECT count(*) AS count_2
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
+durableq_message.delayed_until_ms > :now_ms) + (SELECT count(*) AS count_3
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3 AND
+durableq_message.delayed_until_ms > :now_ms) AS anon_2, durableq_counters.sent,
+durableq_counters.moved_in, durableq_counters.moved_out, durableq_counters.completed,
+durableq_counters.duplicates, durableq_counters.discarded, durableq_counters.expired,
+durableq_counters.purged, durableq_counters.cancelled, durableq_counters.replaced,
+durableq_counters.shed, durableq_counters.deduplicated
+FROM durableq_queue JOIN durableq_counters ON durableq_counters.queue_id = durableq_queue.id
+WHERE durableq_queue.name = :queue"""
 INFO = """\
 SELECT durableq_queue.id, durableq_queue.name, durableq_queue.dead_letter_queue_id,
 durableq_queue.visibility_timeout_ms, durableq_queue.delay_ms, durableq_queue.retention_ms,

@@ -198,6 +198,16 @@ _infos = (
     .outerjoin(counters, counters.c.queue_id == _q.id)
     .outerjoin(_pair, _pair.c.id == _q.dead_letter_queue_id)
 )
+_later = _m.delayed_until_ms > parameter("now_ms")
+APPROXIMATE = Statement(
+    select(
+        _number_of(State.IN_FLIGHT, _m.lease_until_ms > parameter("lease_now")),
+        _number_of(State.DELAYED, _later) + _number_of(State.BLOCKED, _later),
+        *(counters.c[name] for name in COUNTERS),
+    )
+    .join_from(queue, counters, counters.c.queue_id == _q.id)
+    .where(_q.name == parameter("queue"))
+)
 INFO = Statement(_infos.where(_q.name == parameter("queue")))
 INFOS = Statement(_infos.order_by(_q.name))
 _is_ready = (_m.queue_id == parameter("in_queue"), is_state(State.READY))

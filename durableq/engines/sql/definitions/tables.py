@@ -309,7 +309,7 @@ redrive_task = Table(
     # Messages a second, 0 for no limit, and the theoretical arrival time of its next.
     Column("rate", REAL, nullable=False, server_default="0"),
     counter("tat_ns"),
-    # The last message that a task of a whole queue means; 1: each message gets a new public id.
+    # Not used yet: the last message that a task of a whole queue means, and 1 for new public ids.
     *map(counter, ("last_message", "renews_id")),
     sqlite_autoincrement=True,
     **_strict,

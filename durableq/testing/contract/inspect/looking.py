@@ -9,6 +9,7 @@ from durableq.model.decisions import Requeue
 from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.limits import DAY_MS
 from durableq.model.message import Outcome, Reason, State
+from durableq.model.queues import ApproximateCounts
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
@@ -42,6 +43,30 @@ class LookingContract(StoreCase):
         take(store)
         states = [message.state for message in store.peek(ORDERS, 10)]
         assert states == [State.READY, State.DELAYED, State.IN_FLIGHT]
+
+    def test_approximate_counts_are_those_of_this_moment(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        store.declare_queue(ORDERS, {"group_concurrency": 1})
+        for options in (
+            {},
+            {"delay": 5},
+            {"group": "g"},
+            {"group": "g"},
+            {"group": "g", "delay": 5},
+        ):
+            send(store, **options)
+        assert store.approximate_counts(ORDERS) == ApproximateCounts(3, 0, 2)
+        receive(store, 1)
+        assert store.approximate_counts(ORDERS) == ApproximateCounts(2, 1, 2)
+        store.declare_queue(ORDERS, {"paused": 1})
+        clock.advance(5)
+        assert store.approximate_counts(ORDERS) == ApproximateCounts(4, 1, 0)
+        clock.advance(VISIBILITY_SECONDS)
+        assert store.approximate_counts(ORDERS) == ApproximateCounts(5, 0, 0)
+        assert store.queue(ORDERS).counts.in_flight == 1
+        with pytest.raises(UnknownQueue):
+            store.approximate_counts("nowhere")
 
     def test_peeking_goes_page_by_page(self, store: FullStore) -> None:
         ids = store.send(ORDERS, drafts(*range(12)))
