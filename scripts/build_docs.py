@@ -51,6 +51,7 @@ NAVIGATION: Final = {
         "POSTGRESQL.md",
         "MOVING.md",
         "AWS_LAMBDA.md",
+        "DYNAMODB.md",
     ),
     "Reference": (
         "reference/API.md",

@@ -29,7 +29,7 @@ from durableq.serve.failures import is_expected, service_error
 from durableq.serve.limits import Limits
 from durableq.serve.wire import answers
 from durableq.serve.wire.answers import Answer
-from durableq.serve.wire.requests import Request, Service, decode, service_of, shown
+from durableq.serve.wire.requests import Call, Request, Service, decode, service_of, shown
 
 log = logging.getLogger("durableq.serve")
 
@@ -135,8 +135,7 @@ class Application:
         call = decode(request)
         action = self._operations[call.service].get(call.action)
         if action is None:
-            says = f"The action {shown(call.action)} is not one of this server's."
-            raise ServiceError(UNKNOWN_OPERATION, says)
+            raise ServiceError(UNKNOWN_OPERATION, self._unserved(call))
         context = Context(
             self.app,
             account_of(signature),
@@ -152,6 +151,12 @@ class Application:
             found = await action(context, call.parameters)
         self._outage.end()
         return answers.answer(request.protocol, call.service, call.action, found, request_id)
+
+    def _unserved(self, call: Call) -> str:
+        served = ", ".join(sorted(self._operations[call.service]))
+        name = {Service.DYNAMODB: "DynamoDB"}.get(call.service, call.service.value.upper())
+        says = f"The action {shown(call.action)} is not one of this server's."
+        return f"{says} Those of {name} are {served}." if served else says
 
     def _base_url(self, request: Request, scope: Scope) -> str:
         host = request.headers.get("host", "")

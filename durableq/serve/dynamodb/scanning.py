@@ -12,6 +12,7 @@ from durableq.serve.dynamodb.values import (
     SerializationError,
     ValidationError,
     checked,
+    utf8,
 )
 
 #: A way into an item: names of maps, and numbers of lists.
@@ -21,7 +22,6 @@ MAX_EXPRESSION_BYTES: Final = 4096
 MAX_OPERATORS: Final = 300
 #: Parentheses within each other, for the stack's sake; DynamoDB's own bound is not documented.
 MAX_PARENTHESES: Final = 64
-MAX_SUBSTITUTION_BYTES: Final = 2 * 1024 * 1024
 
 _TOKEN: Final = re.compile(
     r"(?P<space>[ \t\r\n\f]+)|(?P<word>[A-Za-z_][A-Za-z0-9_]*)|(?P<name>\#[A-Za-z0-9_]+)"
@@ -59,6 +59,7 @@ class Substitutes:
         for key, name in self._names.items():
             if not isinstance(name, str):
                 raise SerializationError(f"{type(name).__name__} cannot be converted to String")
+            utf8(name)
             if not name:
                 raise ValidationError(
                     f"ExpressionAttributeNames contains invalid value: Invalid attribute name; "

@@ -90,7 +90,7 @@ def checked_attributes(attributes: object, depth: int = 0) -> dict[str, dict[str
             raise SerializationError("Unexpected field type")
         if not name:
             raise ValidationError(_INVALID + "An attribute name may not be empty")
-        if len(_bytes_of(name)) > 65_535:
+        if len(utf8(name)) > 65_535:
             raise ValidationError(_INVALID + "An attribute name is longer than 65535 bytes")
     return {name: checked(value, depth) for name, value in attributes.items()}
 
@@ -124,7 +124,7 @@ def _scalar(kind: str, content: Any) -> Any:
         raise SerializationError(f"{type(content).__name__} cannot be converted to String")
     if kind == "N":
         return number(content)
-    _bytes_of(content)
+    utf8(content)
     return content
 
 
@@ -144,7 +144,12 @@ def _members(kind: str, content: Any) -> list[str]:
     return members
 
 
-def _bytes_of(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """Return a text in UTF-8.
+
+    Raises:
+        SerializationError: it has none.
+    """
     try:
         return text.encode()
     except UnicodeEncodeError as error:
