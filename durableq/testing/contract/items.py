@@ -157,27 +157,29 @@ class ItemsContract(StoreCase):
 
     def test_no_change_is_lost_among_many(self, store: FullStore) -> None:
         table = create(store)
-        counted = self.at_once(store, [plus_one] * 8, table)
-        assert sorted(counted) == list(range(1, 9))
-        assert list(store.items([ItemKey(table, "a")])) == ["8"]
+        counted = self.at_once(store, [plus_one] * 8, table, times=25)
+        assert sorted(counted) == list(range(1, 8 * 25 + 1))
+        assert list(store.items([ItemKey(table, "a")])) == ["200"]
 
     def at_once(
-        self, store: FullStore, changes: Sequence[ItemChange[Any]], table: int
+        self, store: FullStore, changes: Sequence[ItemChange[Any]], table: int, times: int = 1
     ) -> list[Any]:
-        """Change one item in as many threads at once; return the answers."""
+        """Change one item in as many threads at once; return the answers of each in turn."""
         together = threading.Barrier(len(changes))
-        answers: list[Any] = [None] * len(changes)
+        answers: list[list[Any]] = [[] for _ in changes]
 
-        def change(number: int) -> None:
+        def run(number: int) -> None:
             together.wait()
-            answers[number] = store.change_items([ItemKey(table, "a")], changes[number])
+            for _ in range(times):
+                answer = store.change_items([ItemKey(table, "a")], changes[number])
+                answers[number].append(answer)
 
-        threads = [threading.Thread(target=change, args=(n,)) for n in range(len(changes))]
+        threads = [threading.Thread(target=run, args=(n,)) for n in range(len(changes))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return answers
+        return [answer for each in answers for answer in each]
 
     def test_a_table_that_is_deleted_takes_its_items_along(self, store: FullStore) -> None:
         kept, table = create(store, "kept"), create(store)
@@ -188,6 +190,7 @@ class ItemsContract(StoreCase):
         assert store.item_table(ACCOUNT, REGION, "t") is None
         with pytest.raises(NotFound, match=f"no table of items {table}"):
             put(store, ItemKey(table, "a"), "3")
+        assert list(store.items([ItemKey(table, "a")])) == [None]
         again = create(store)
         assert again != table, "who has read the old table does not write into the new one"
         assert list(store.items([ItemKey(again, "a"), ItemKey(kept, "a")])) == [None, "1"]
