@@ -20,6 +20,7 @@ from durableq.model.errors import InvalidInput
 from durableq.model.fingerprint import fingerprint as fingerprint_of
 from durableq.model.limits import (
     FOREVER_MS,
+    MAX_ATTEMPT_CHARS,
     MAX_DELAY_MS,
     MAX_ERROR_CHARS,
     MAX_ERROR_TYPE_CHARS,
@@ -198,14 +199,25 @@ class Served(NamedTuple):
     #: After each message come the next of its group, in order, before those of another group: more
     #: than may be active, as one batch.
     fill_groups: bool = False
+    #: A receive with the id of an earlier one, within 5 minutes, returns the messages of that
+    #: again, under the same receipts and leased from now; but only while all of them have the lease
+    #: that it gave: none has ended, was extended, or came back.
+    attempt_id: str | None = None
 
 
 def check_served(served: Served, *, by_group: bool) -> None:
     """Check the terms of a receive for the SQS endpoint.
 
     Raises:
-        InvalidInput: it asks for batches of one group as well.
+        InvalidInput: it asks for batches of one group as well, or its id is out of bounds.
     """
+    attempt_id = served.attempt_id
+    if attempt_id is not None and not (
+        isinstance(attempt_id, str) and 0 < len(attempt_id) <= MAX_ATTEMPT_CHARS
+    ):
+        raise InvalidInput(
+            f"The id of a receive has 1 to {MAX_ATTEMPT_CHARS} characters, got {shown(attempt_id)}."
+        )
     if served.fill_groups and by_group:
         raise InvalidInput(
             "fill_groups and by_group both say which messages of a group come together: give one."

@@ -59,6 +59,8 @@ DATES: Final = frozenset(
         "enqueued_at_ms",
         "delayed_until_ms",
         "first_received_at_ms",
+        "modified_at_ms",
+        "purged_at_ms",
         "at_ms",
         "died_at_ms",
         "died_before_ms",

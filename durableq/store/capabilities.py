@@ -27,6 +27,7 @@ from durableq.model.message import (
     Receipt,
 )
 from durableq.store.control import Control
+from durableq.store.endpoint import Endpoint
 from durableq.store.inspect import Inspect
 from durableq.store.items import Items
 from durableq.store.once import Once
@@ -37,6 +38,7 @@ from durableq.store.schedules import Schedules
 __all__ = [
     "Control",
     "DeadLetters",
+    "Endpoint",
     "Fleet",
     "Idempotency",
     "Inspect",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from durableq.store.capabilities import (
         Control,
         DeadLetters,
+        Endpoint,
         Fleet,
         Idempotency,
         Inspect,
@@ -90,6 +91,7 @@ class Capability(enum.Enum):
     ONCE = ("once", "keep values that one process computes for all")
     PROGRESS = ("progress", "keep the progress of messages in flight")
     SCHEDULES = ("schedules", "send messages at times")
+    ENDPOINT = ("endpoint", "answer clients of SQS")
     ITEMS = ("items", "keep tables of items for clients of DynamoDB")
 
     def __init__(self, label: str, purpose: str) -> None:
@@ -382,6 +384,8 @@ class Store(Queueing, Protocol):
     def require(self, capability: Literal[Capability.PROGRESS]) -> ProgressReports: ...
     @overload
     def require(self, capability: Literal[Capability.SCHEDULES]) -> Schedules: ...
+    @overload
+    def require(self, capability: Literal[Capability.ENDPOINT]) -> Endpoint: ...
     @overload
     def require(self, capability: Literal[Capability.ITEMS]) -> Items: ...
     def require(self, capability: Capability) -> object:

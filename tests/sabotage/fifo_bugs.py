@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import group_batches, groups, leaving
+from durableq.engines.sql import endpoint, group_batches, groups, leaving
 from durableq.engines.sql.group_rate import GroupTokens
 from tests.sabotage.texts import rewrite
 
@@ -95,7 +95,30 @@ def take_the_ids_of_another_group() -> None:
     rewrite("SENT_BEFORE", "durableq_deduplication.scope = :scope", "0 < length(:scope)")
 
 
+def repeat_a_receive_whose_lease_was_changed() -> None:
+    """One of its messages was extended, or came back and was received again."""
+    rewrite("STILL_LEASED", "durableq_message.lease_until_ms = :until", "0 < :until")
+
+
+def repeat_a_receive_for_ever() -> None:
+    rewrite("ATTEMPT", "durableq_receive_attempt.expires_at_ms > :now_ms", "0 < :now_ms")
+
+
+def keep_the_lease_of_the_first_receive() -> None:
+    """The end of a repeated receive's leases is not remembered: it is repeated once."""
+    rewrite("RENEW_ATTEMPT", "durableq_receive_attempt.queue_id =", "0 >")
+
+
+def list_the_queues_of_all_accounts() -> None:
+    module: Any = endpoint
+    module.is_at = lambda *_: True
+
+
 BUGS = (
+    repeat_a_receive_whose_lease_was_changed,
+    repeat_a_receive_for_ever,
+    keep_the_lease_of_the_first_receive,
+    list_the_queues_of_all_accounts,
     take_the_ids_of_another_group,
     fill_a_batch_with_what_was_not_received,
     go_on_behind_a_message_that_had_all_its_receives,
@@ -113,6 +136,19 @@ BUGS = (
 )
 _CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = (
+    (
+        "repeat_a_receive_whose_lease_was_changed",
+        _CONTRACT + "test_a_receive_of_which_one_message_was_changed_is_not_repeated",
+    ),
+    ("repeat_a_receive_for_ever", _CONTRACT + "test_a_receive_is_repeated_for_five_minutes"),
+    (
+        "keep_the_lease_of_the_first_receive",
+        _CONTRACT + "test_a_repeated_receive_leases_from_now",
+    ),
+    (
+        "list_the_queues_of_all_accounts",
+        _CONTRACT + "test_queues_of_an_account_and_region_are_listed_apart",
+    ),
     (
         "take_the_ids_of_another_group",
         _CONTRACT + "test_an_id_in_the_scope_of_a_group_is_one_of_that_group",

@@ -15,6 +15,7 @@ from durableq.model.decisions import Requeue
 from durableq.model.message import Completion, Reason, State
 from durableq.model.once import OnceRequest
 from durableq.model.schedules import schedule_of
+from durableq.model.wire_message import TypedAttribute, to_draft
 from durableq.store.core import Store
 from durableq.testing.contract.case import (
     ORDERS,
@@ -100,6 +101,10 @@ def fill(store: Store, number: int = 8) -> None:
     full.once_get_or_lease("rate", OnceRequest(b"1" * 16, 30_000, "first"))
     assert full.once_store("rate", b"1" * 16, "1.5", ttl_ms=60_000, stale_ms=0, compute_ms=5)
     full.start_redrive(DeadLetterFilter(ORDERS), Requeue("calm"), rate=2.5)
+    full.send(ORDERS, [to_draft("text", {"b": TypedAttribute("Binary", b"x")}, group="g")])
+    full.store_queue_document(ORDERS, '{"Policy":"{}"}', '{"team":"a"}', expected=0)
+    full.note_deletion("gone")
+    full.database_id()
     [held, *_] = receive(full, 2)
     assert look(full, held.id).state is State.IN_FLIGHT
     full.compare_and_set("breaker:orders", '{"phase": "closed"}', expected=None)
@@ -119,6 +124,10 @@ def all_there_is(store: FullStore) -> list[Any]:
         store.once_entries(10),
         store.get_metadata("breaker:orders"),
         [store.ready_in_ms([name]) for name in names],
+        store.database_id(),
+        [store.envelopes([message.id for message in messages])],
+        [store.queue_document(name) for name in names],
+        store.deleted_ms_ago("gone") is None,
     ]
 
 

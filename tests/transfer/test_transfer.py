@@ -120,6 +120,7 @@ STEADY = {
     *("created_at_ms", "delayed_until_ms", "enqueued_at_ms", "sent_at_ms", "first_received_at_ms"),
     *("retention_from_ms", "expires_at_ms", "debounce_until_ms", "completed_at_ms", "at_ms"),
     *("started_at_ms", "updated_at_ms", "stale_until_ms"),
+    *("modified_at_ms", "purged_at_ms", "deleted_at_ms"),
 }
 #: Of leases, which a store that is moved does not have.
 OF_LEASES = {"durableq_message.lease_until_ms", "durableq_once.owner_until_ms"}

@@ -175,6 +175,8 @@ class MemoryControl(MemoryQueueing, Control):
         tables.breakers = {n: one for n, one in tables.breakers.items() if n not in both}
         tables.failures = {of: one for of, one in tables.failures.items() if of[0] not in both}
         tables.schedules = {n: one for n, one in tables.schedules.items() if one[0].queue != name}
+        tables.documents = {n: one for n, one in tables.documents.items() if n not in both}
+        tables.attempts = {of: one for of, one in tables.attempts.items() if of[0] not in both}
         suffixes = tuple(map(metadata_suffix, both))
         tables.metadata = {n: t for n, t in tables.metadata.items() if not n.endswith(suffixes)}
         for other in served:

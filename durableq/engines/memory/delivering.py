@@ -6,15 +6,15 @@ import secrets
 from collections import Counter
 
 from durableq.engines.memory import breaker, groups
-from durableq.engines.memory.tables import Lease, Record, Row
+from durableq.engines.memory.tables import Attempt, Lease, Record, Row
 from durableq.engines.memory.waiting import MemoryWaiting
 from durableq.model import codec
+from durableq.model.endpoint import ATTEMPT_MS
 from durableq.model.flow.breaker import Phase
 from durableq.model.info import check_owner
 from durableq.model.lifecycle import KnownKey, is_exhausted
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
 from durableq.model.message import (
-    Envelope,
     Gather,
     Message,
     Outcome,
@@ -131,8 +131,32 @@ class MemoryDelivering(MemoryWaiting):
         return not has_breaker or breaker.state_of(self._tables, queue).phase is Phase.CLOSED
 
     def _with_envelope(self, message: Message) -> Message:
-        row = self._tables.rows[message.id]
-        sent = (row.draft.flow and row.draft.flow.envelope) or Envelope()
-        return message._replace(
-            envelope=sent._replace(first_received_at_ms=row.first_received_at_ms)
-        )
+        return message._replace(envelope=self._tables.rows[message.id].envelope)
+
+    def _repeated(
+        self, queue: str, attempt_id: str, visibility_ms: int | None
+    ) -> list[Message] | None:
+        """Return the messages of an earlier receive again, if all have the lease that it gave."""
+        lease = self._lease(queue, 1, visibility_ms, 0)
+        attempt, rows = self._tables.attempts.get((queue, attempt_id)), self._tables.rows
+        now_ms, lease_ms = self._clock.now_ms(), self._clock.lease_ms()
+        if attempt is None or attempt.expires_at_ms <= now_ms or attempt.lease.until_ms <= lease_ms:
+            return None
+        held = [rows[name] for name in attempt.ids if name in rows]
+        held = [row for row in held if row.lease and row.lease[:3] == attempt.lease[:3]]
+        if len(held) < len(attempt.ids):
+            return None
+        again = attempt.lease._replace(until_ms=lease.until_ms)
+        self._tables.attempts[queue, attempt_id] = attempt._replace(lease=again)
+        for row in held:
+            self._put(row, lease=again)
+        found = [self._tables.rows[name] for name in attempt.ids]
+        return [self._as_message(row)._replace(receipt=row.receipt) for row in found]
+
+    def _keep_attempt(self, queue: str, attempt_id: str, found: list[Message]) -> None:
+        """Remember the messages of a receive under its id."""
+        ids, lease = tuple(one.id for one in found), self._tables.rows[found[0].id].lease
+        if lease is None:
+            raise AssertionError("Received messages have a lease.")
+        expires_at_ms = self._clock.now_ms() + ATTEMPT_MS
+        self._tables.attempts[queue, attempt_id] = Attempt(ids, lease, expires_at_ms)

@@ -132,9 +132,36 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
         served: Served | None = None,
     ) -> Received:
         """Lease ready messages, or wait for one."""
-        terms = visibility_ms, owner_id, by_group, gather, served
+        terms = visibility_ms, owner_id, by_group, gather
         receive = partial(self._receive, queue, limit, *terms)
+        if served is not None:
+            receive = partial(self._receive_served, queue, limit, *terms, served)
         return receive_or_wait(self, queue, wait_ms, receive)
+
+    @operation
+    def _receive_served(
+        self,
+        queue: str,
+        limit: int,
+        visibility_ms: int | None,
+        owner_id: int,
+        by_group: bool,
+        gather: Gather | None,
+        served: Served,
+    ) -> Received:
+        """Lease messages for the SQS endpoint."""
+        check_served(served, by_group=by_group)
+        attempt_id, again = served.attempt_id, None
+        if attempt_id is not None:
+            again = self._repeated(queue, attempt_id, visibility_ms)
+        if again is not None:
+            received = Received(again, [], 0)
+        else:
+            terms = visibility_ms, owner_id, by_group, gather, served.fill_groups
+            received = self._receive(queue, limit, *terms)
+            if attempt_id is not None and received.messages:
+                self._keep_attempt(queue, attempt_id, received.messages)
+        return received._replace(messages=[*map(self._with_envelope, received.messages)])
 
     @operation
     def _receive(
@@ -145,10 +172,8 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
         owner_id: int,
         by_group: bool = False,
         gather: Gather | None = None,
-        served: Served | None = None,
+        fills: bool = False,
     ) -> Received:
-        if served is not None:
-            check_served(served, by_group=by_group)
         lease = self._lease(queue, limit, visibility_ms, owner_id)
         promoted, reclaimed = self._promote(queue), self._reclaim_expired(queue)
         received = Received([], [], 0)
@@ -162,7 +187,6 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
             return received._replace(more=more)
         granted: Counter[str] = Counter()
         heads = 1 if by_group else limit
-        fills = served is not None and served.fill_groups
         is_free = retries is None and self._is_closed(queue)
         behind = partial(self._following, lease=lease, granted=granted, received_too=is_free)
         with self._filling_later():
@@ -172,8 +196,6 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
         if by_group and received.messages:
             led = self._following(received.messages[0], limit - 1, lease, granted)
             received = received._replace(messages=[*received.messages, *led])
-        if served is not None:
-            received = received._replace(messages=[*map(self._with_envelope, received.messages)])
         self._charge(queue, received.messages)
         groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
         return received._replace(more=more)
@@ -333,7 +355,9 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
                 case Send(queue, drafts):
                     return self.send_now(queue, drafts)
                 case Receive(queue, limit, visibility_ms, owner_id, by_group, gather, served):
-                    terms = visibility_ms, owner_id, by_group, gather, served
+                    terms = visibility_ms, owner_id, by_group, gather
+                    if served is not None:
+                        return self._receive_served(queue, limit, *terms, served)
                     return self._receive(queue, limit, *terms)
                 case Extend(receipts, visibility_ms):
                     return self.extend(receipts, visibility_ms)

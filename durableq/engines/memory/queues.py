@@ -8,6 +8,7 @@ from durableq.engines.memory import breaker
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Queue
+from durableq.model.endpoint import QueueDocument
 from durableq.model.flow.info import limits_info
 from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.info import QueueInfo
@@ -39,6 +40,7 @@ class MemoryQueues(MemoryCoalescing):
         if is_new:
             check_new_queue_name(name)
             queues[name] = Queue(QueueSettings(), None, Counters())
+            self._add_document(name)
         before = queues[name].settings
         settings = before.changed(changed)
         if is_new or DEAD_LETTER_QUEUE in changes:
@@ -50,11 +52,17 @@ class MemoryQueues(MemoryCoalescing):
         self._regroup(name, before)
         return self._queue_info(name)
 
+    def _add_document(self, name: str) -> None:
+        now_ms = self._clock.now_ms()
+        self._tables.documents[name] = QueueDocument(name, now_ms, modified_at_ms=now_ms)
+
     def _point(self, name: str, wanted: str | None) -> None:
         """Let the dead letters of a queue go to another, or to its own."""
         own, queues = dead_letter_name(name), self._tables.queues
         if wanted in {None, own}:
-            queues.setdefault(own, Queue(QueueSettings(), None, Counters()))
+            if own not in queues:
+                queues[own] = Queue(QueueSettings(), None, Counters())
+                self._add_document(own)
         elif self._queue(wanted or own).dead_letter_queue is None:
             self._point(wanted or own, None)
         queues[name] = queues[name]._replace(dead_letter_queue=wanted or own)

@@ -8,6 +8,7 @@ from durableq.engines.memory import groups
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.control import MemoryControl
 from durableq.engines.memory.dead_letters import MemoryDeadLetters
+from durableq.engines.memory.endpoint import MemoryEndpoint
 from durableq.engines.memory.events import MemoryEvents
 from durableq.engines.memory.fleet import MemoryFleet
 from durableq.engines.memory.idempotency import MemoryIdempotency
@@ -45,6 +46,7 @@ class MemoryStore(
     MemoryProgress,
     MemorySchedules,
     MemoryItems,
+    MemoryEndpoint,
     MemoryEvents,
     Inspect,
     Metadata,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from durableq.model import codec
+from durableq.model.endpoint import QueueDocument
 from durableq.model.flow import retries
 from durableq.model.flow.capacity import Paid
 from durableq.model.flow.queue_breaker import FailureRecord, QueueBreaker
@@ -17,6 +18,7 @@ from durableq.model.message import (
     FOREVER_MS,
     OVER_BUDGET_MS,
     Draft,
+    Envelope,
     Failure,
     HistoryEvent,
     Receipt,
@@ -97,6 +99,12 @@ class Row(NamedTuple):
         return self.draft.flow.group if self.draft.flow else None
 
     @property
+    def envelope(self) -> Envelope:
+        """The parts of it that the SQS endpoint alone sees."""
+        sent = (self.draft.flow and self.draft.flow.envelope) or Envelope()
+        return sent._replace(first_received_at_ms=self.first_received_at_ms)
+
+    @property
     def receipt(self) -> Receipt | None:
         """The receipt of its lease."""
         return None if self.lease is None else Receipt(self.queue, self.id, self.lease.token)
@@ -148,6 +156,14 @@ class Value(NamedTuple):
     owner: str = ""
 
 
+class Attempt(NamedTuple):
+    """A receive that may be repeated: its messages, their lease, and until when."""
+
+    ids: tuple[str, ...]
+    lease: Lease
+    expires_at_ms: int
+
+
 @dataclass
 class Tables:
     """The tables of one store."""
@@ -176,6 +192,12 @@ class Tables:
     schedules: dict[str, tuple[Schedule, ScheduleState]] = field(default_factory=dict)
     item_tables: dict[int, ItemTable] = field(default_factory=dict)
     items: dict[ItemKey, ItemWrite] = field(default_factory=dict)
+    #: Of all queues, stored or not.
+    documents: dict[str, QueueDocument] = field(default_factory=dict)
+    #: The times of deletions over SQS.
+    deletions: dict[str, int] = field(default_factory=dict)
+    #: Receives that may be repeated, by queue and id.
+    attempts: dict[tuple[str, str], Attempt] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         """Return tables that can be changed without changing these."""

@@ -43,6 +43,12 @@ CREATE TABLE durableq_deduplication (
     """\
 CREATE INDEX durableq_deduplication_expiry ON durableq_deduplication (expires_at_ms)""",
     """\
+CREATE TABLE durableq_deleted_queue (
+    name TEXT COLLATE "C" NOT NULL,
+    deleted_at_ms BIGINT NOT NULL,
+    CONSTRAINT durableq_deleted_queue_name PRIMARY KEY (name)
+)""",
+    """\
 CREATE TABLE durableq_failure (
     queue_id BIGINT NOT NULL,
     message_id BIGINT NOT NULL,
@@ -272,6 +278,28 @@ CREATE TABLE durableq_queue (
     PRIMARY KEY (id),
     CONSTRAINT durableq_queue_name UNIQUE (name)
 )""",
+    """\
+CREATE TABLE durableq_queue_document (
+    queue_id BIGINT NOT NULL,
+    attributes TEXT COLLATE "C" NOT NULL,
+    tags TEXT COLLATE "C" NOT NULL,
+    modified_at_ms BIGINT NOT NULL,
+    purged_at_ms BIGINT NOT NULL,
+    version BIGINT NOT NULL,
+    PRIMARY KEY (queue_id)
+)""",
+    """\
+CREATE TABLE durableq_receive_attempt (
+    queue_id BIGINT NOT NULL,
+    attempt_id TEXT COLLATE "C" NOT NULL,
+    receipt BYTEA NOT NULL,
+    messages TEXT COLLATE "C" NOT NULL,
+    lease_until_ms BIGINT NOT NULL,
+    expires_at_ms BIGINT NOT NULL,
+    CONSTRAINT durableq_receive_attempt_id PRIMARY KEY (queue_id, attempt_id)
+)""",
+    """\
+CREATE INDEX durableq_receive_attempt_expiry ON durableq_receive_attempt (expires_at_ms)""",
     """\
 CREATE TABLE durableq_redrive_task (
     id BIGSERIAL NOT NULL,
@@ -897,6 +925,168 @@ SELECT durableq_message.id, durableq_message.body_format, durableq_message.syste
 durableq_message.first_received_at_ms
 FROM durableq_message
 WHERE durableq_message.id = $1::BIGINT"""
+# QUEUE_DOCUMENT: queue
+QUEUE_DOCUMENT = """\
+SELECT durableq_queue.name, durableq_queue.created_at_ms,
+coalesce(durableq_queue_document.attributes, '{}') AS coalesce_1,
+coalesce(durableq_queue_document.tags, '{}') AS coalesce_2,
+coalesce(durableq_queue_document.modified_at_ms, durableq_queue.created_at_ms) AS coalesce_3,
+coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
+coalesce(durableq_queue_document.version, 0) AS coalesce_5
+FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
+= durableq_queue.id
+WHERE durableq_queue.name = $1::VARCHAR COLLATE "C"\
+"""
+QUEUE_DOCUMENTS = Named(
+    """\
+SELECT durableq_queue.name, durableq_queue.created_at_ms,
+coalesce(durableq_queue_document.attributes, '{}') AS coalesce_1,
+coalesce(durableq_queue_document.tags, '{}') AS coalesce_2,
+coalesce(durableq_queue_document.modified_at_ms, durableq_queue.created_at_ms) AS coalesce_3,
+coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
+coalesce(durableq_queue_document.version, 0) AS coalesce_5
+FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
+= durableq_queue.id
+WHERE durableq_queue.name > $1::VARCHAR COLLATE "C" AND substr(durableq_queue.name, 1,
+length($2::VARCHAR COLLATE "C")) = $2::VARCHAR COLLATE "C" AND
+(durableq_queue.dead_letter_queue_id IS NOT NULL OR durableq_queue_document.version > 0 OR
+(EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0)) OR (EXISTS
+(SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2)) OR (EXISTS
+(SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1)) OR (EXISTS
+(SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3))) ORDER BY
+durableq_queue.name
+ LIMIT $3""",
+    (
+        "after",
+        "prefix",
+        "limit",
+    ),
+)
+STORE_QUEUE_DOCUMENT = Named(
+    """\
+INSERT INTO durableq_queue_document
+    (queue_id, attributes, tags, modified_at_ms, purged_at_ms, version)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (queue_id) DO UPDATE SET
+    attributes = excluded.attributes, tags = excluded.tags,
+    modified_at_ms = excluded.modified_at_ms, purged_at_ms = excluded.purged_at_ms,
+    version = excluded.version""",
+    (
+        "in_queue",
+        "attributes",
+        "tags",
+        "modified_at_ms",
+        "purged_at_ms",
+        "version",
+    ),
+)
+DROP_QUEUE_DOCUMENT = Named(
+    """\
+DELETE FROM durableq_queue_document WHERE durableq_queue_document.queue_id = $1::BIGINT""",
+    ("in_queue",),
+)
+NOTE_DELETION = Named(
+    """\
+INSERT INTO durableq_deleted_queue (name, deleted_at_ms) VALUES ($1, $2) ON CONFLICT (name) DO
+UPDATE SET deleted_at_ms = excluded.deleted_at_ms""",
+    (
+        "name",
+        "now_ms",
+    ),
+)
+DELETION = Named(
+    """\
+SELECT durableq_deleted_queue.deleted_at_ms
+FROM durableq_deleted_queue
+WHERE durableq_deleted_queue.name = $1::VARCHAR COLLATE "C"\
+""",
+    ("name",),
+)
+PRUNE_DELETIONS = Named(
+    """\
+DELETE FROM durableq_deleted_queue WHERE durableq_deleted_queue.deleted_at_ms <= $1::BIGINT""",
+    ("oldest_ms",),
+)
+ATTEMPT = Named(
+    """\
+SELECT durableq_receive_attempt.receipt, durableq_receive_attempt.messages,
+durableq_receive_attempt.lease_until_ms
+FROM durableq_receive_attempt
+WHERE durableq_receive_attempt.queue_id = $1::BIGINT AND durableq_receive_attempt.attempt_id =
+$2::VARCHAR COLLATE "C" AND durableq_receive_attempt.expires_at_ms > $3::BIGINT""",
+    (
+        "in_queue",
+        "attempt_id",
+        "now_ms",
+    ),
+)
+STILL_LEASED = Named(
+    """\
+SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.id = ANY ($1) AND durableq_message.receipt = $2 AND
+durableq_message.state + 0 = 1 AND durableq_message.lease_until_ms = $3::BIGINT""",
+    (
+        "ids",
+        "token",
+        "until",
+    ),
+)
+KEEP_ATTEMPT = Named(
+    """\
+INSERT INTO durableq_receive_attempt
+    (queue_id, attempt_id, receipt, messages, lease_until_ms, expires_at_ms)
+VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (queue_id, attempt_id) DO UPDATE SET
+    receipt = excluded.receipt, messages = excluded.messages,
+    lease_until_ms = excluded.lease_until_ms, expires_at_ms = excluded.expires_at_ms""",
+    (
+        "in_queue",
+        "attempt_id",
+        "token",
+        "messages",
+        "until",
+        "expires_at_ms",
+    ),
+)
+RENEW_ATTEMPT = Named(
+    """\
+UPDATE durableq_receive_attempt SET lease_until_ms=$1::BIGINT WHERE
+durableq_receive_attempt.queue_id = $2::BIGINT AND durableq_receive_attempt.attempt_id =
+$3::VARCHAR COLLATE "C"\
+""",
+    (
+        "until",
+        "in_queue",
+        "of_attempt",
+    ),
+)
+DROP_ATTEMPTS = Named(
+    """\
+DELETE FROM durableq_receive_attempt WHERE durableq_receive_attempt.queue_id = $1::BIGINT""",
+    ("in_queue",),
+)
+PRUNE_ATTEMPTS = Named(
+    """\
+DELETE FROM durableq_receive_attempt WHERE (durableq_receive_attempt.queue_id,
+durableq_receive_attempt.attempt_id) IN (SELECT durableq_receive_attempt.queue_id,
+durableq_receive_attempt.attempt_id
+FROM durableq_receive_attempt
+WHERE durableq_receive_attempt.expires_at_ms <= $1::BIGINT
+ LIMIT $2)""",
+    (
+        "now_ms",
+        "limit",
+    ),
+)
 
 # events
 EVENTS_AFTER = Named(

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from durableq.engines.sql import (
     breaker,
+    endpoint,
     items,
     once,
     orphans,
@@ -70,6 +71,7 @@ class SQLMaintenance(Operations, Maintenance):
             redrive.clamp(tx)
             regrouping.prune(tx, limit)
             progress.prune(tx, limit)
+            endpoint.prune(tx, limit)
             values = once.prune(tx, limit)
             return Pruned(expired, records, events, values, items.prune(tx, limit))
 
@@ -142,7 +144,7 @@ def _slice(
     too_late = expire_messages(tx, limit)
     records, values = _prune_records(tx, limit), once.prune(tx, limit)
     idle_groups, reports = regrouping.prune(tx, limit), progress.prune(tx, limit)
-    old_items = items.prune(tx, limit)
+    old_items, attempts = items.prune(tx, limit), endpoint.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
     old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
@@ -156,7 +158,7 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or limit in (too_late, records, values, idle_groups, reports, old_items)
+        or limit in (too_late, records, values, idle_groups, reports, old_items, attempts)
         or freed > 0
         or not is_ranked
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from durableq.engines.sql import flow
+from durableq.engines.sql import attempts, flow
 from durableq.engines.sql.admission import (
     GROUP,
     ID,
@@ -163,9 +163,16 @@ def receive_served(
 ) -> Received:
     """Lease messages for the SQS endpoint; see Queueing.receive."""
     check_served(served, by_group=fills is not None)
+    attempt_id = served.attempt_id
+    if attempt_id is not None:
+        again = attempts.repeated(tx, queue, attempt_id, visibility_ms)
+        if again is not None:
+            return Received(with_envelopes(tx, again), [], 0)
     received = receive(
         tx, queue, limit, visibility_ms, owner_id, served.fill_groups or None, gather
     )
+    if attempt_id is not None and received.messages:
+        attempts.keep(tx, queue, attempt_id, visibility_ms, received.messages)
     return received._replace(messages=with_envelopes(tx, received.messages))
 
 

@@ -62,6 +62,19 @@ class Statements(Protocol):
     INSERT_ENVELOPE: str
     ENVELOPES: str
     ENVELOPES_ONE: str
+    QUEUE_DOCUMENT: str
+    QUEUE_DOCUMENTS: str
+    STORE_QUEUE_DOCUMENT: str
+    DROP_QUEUE_DOCUMENT: str
+    NOTE_DELETION: str
+    DELETION: str
+    PRUNE_DELETIONS: str
+    ATTEMPT: str
+    STILL_LEASED: str
+    KEEP_ATTEMPT: str
+    RENEW_ATTEMPT: str
+    DROP_ATTEMPTS: str
+    PRUNE_ATTEMPTS: str
 
     # events
     EVENTS_AFTER: str

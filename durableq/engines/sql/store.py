@@ -5,6 +5,7 @@ from __future__ import annotations
 from durableq.engines.sql.breaker_control import SQLBreakers
 from durableq.engines.sql.control import SQLControl
 from durableq.engines.sql.dead_letters import SQLDeadLetters
+from durableq.engines.sql.endpoint import SQLEndpoint
 from durableq.engines.sql.events import SQLEvents
 from durableq.engines.sql.idempotency import SQLIdempotency
 from durableq.engines.sql.items import SQLItems
@@ -39,6 +40,7 @@ class SharedCapabilities(
     SQLProgress,
     SQLSchedules,
     SQLItems,
+    SQLEndpoint,
     Transactions,
     Inspect,
     Store,

@@ -46,6 +46,14 @@ CREATE TABLE durableq_deduplication (
     """\
 CREATE INDEX durableq_deduplication_expiry ON durableq_deduplication (expires_at_ms)""",
     """\
+CREATE TABLE durableq_deleted_queue (
+    name TEXT NOT NULL,
+    deleted_at_ms INTEGER NOT NULL,
+    CONSTRAINT durableq_deleted_queue_name PRIMARY KEY (name)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
 CREATE TABLE durableq_failure (
     queue_id INTEGER NOT NULL,
     message_id INTEGER NOT NULL,
@@ -297,6 +305,31 @@ CREATE TABLE durableq_queue (
     CONSTRAINT durableq_queue_name UNIQUE (name)
 )
  STRICT""",
+    """\
+CREATE TABLE durableq_queue_document (
+    queue_id INTEGER NOT NULL,
+    attributes TEXT NOT NULL,
+    tags TEXT NOT NULL,
+    modified_at_ms INTEGER NOT NULL,
+    purged_at_ms INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (queue_id)
+)
+ STRICT""",
+    """\
+CREATE TABLE durableq_receive_attempt (
+    queue_id INTEGER NOT NULL,
+    attempt_id TEXT NOT NULL,
+    receipt BLOB NOT NULL,
+    messages TEXT NOT NULL,
+    lease_until_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL,
+    CONSTRAINT durableq_receive_attempt_id PRIMARY KEY (queue_id, attempt_id)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
+CREATE INDEX durableq_receive_attempt_expiry ON durableq_receive_attempt (expires_at_ms)""",
     """\
 CREATE TABLE durableq_redrive_task (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
@@ -739,6 +772,92 @@ SELECT durableq_message.id, durableq_message.body_format, durableq_message.syste
 durableq_message.first_received_at_ms
 FROM durableq_message
 WHERE durableq_message.id = ?1"""
+# QUEUE_DOCUMENT: queue
+QUEUE_DOCUMENT = """\
+SELECT durableq_queue.name, durableq_queue.created_at_ms,
+coalesce(durableq_queue_document.attributes, '{}') AS coalesce_1,
+coalesce(durableq_queue_document.tags, '{}') AS coalesce_2,
+coalesce(durableq_queue_document.modified_at_ms, durableq_queue.created_at_ms) AS coalesce_3,
+coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
+coalesce(durableq_queue_document.version, 0) AS coalesce_5
+FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
+= durableq_queue.id
+WHERE durableq_queue.name = ?1"""
+QUEUE_DOCUMENTS = """\
+SELECT durableq_queue.name, durableq_queue.created_at_ms,
+coalesce(durableq_queue_document.attributes, '{}') AS coalesce_1,
+coalesce(durableq_queue_document.tags, '{}') AS coalesce_2,
+coalesce(durableq_queue_document.modified_at_ms, durableq_queue.created_at_ms) AS coalesce_3,
+coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
+coalesce(durableq_queue_document.version, 0) AS coalesce_5
+FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
+= durableq_queue.id
+WHERE durableq_queue.name > :after AND substr(durableq_queue.name, 1, length(:prefix)) = :prefix
+AND (durableq_queue.dead_letter_queue_id IS NOT NULL OR durableq_queue_document.version > 0 OR
+(EXISTS (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0)) OR (EXISTS
+(SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2)) OR (EXISTS
+(SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 1)) OR (EXISTS
+(SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3))) ORDER BY
+durableq_queue.name
+ LIMIT (:limit+0)"""
+STORE_QUEUE_DOCUMENT = """\
+INSERT INTO durableq_queue_document
+    (queue_id, attributes, tags, modified_at_ms, purged_at_ms, version)
+VALUES (:in_queue, :attributes, :tags, :modified_at_ms, :purged_at_ms, :version)
+ON CONFLICT (queue_id) DO UPDATE SET
+    attributes = excluded.attributes, tags = excluded.tags,
+    modified_at_ms = excluded.modified_at_ms, purged_at_ms = excluded.purged_at_ms,
+    version = excluded.version"""
+DROP_QUEUE_DOCUMENT = """\
+DELETE FROM durableq_queue_document WHERE durableq_queue_document.queue_id = :in_queue"""
+NOTE_DELETION = """\
+INSERT INTO durableq_deleted_queue (name, deleted_at_ms) VALUES (:name, :now_ms) ON CONFLICT
+(name) DO UPDATE SET deleted_at_ms = excluded.deleted_at_ms"""
+DELETION = """\
+SELECT durableq_deleted_queue.deleted_at_ms
+FROM durableq_deleted_queue
+WHERE durableq_deleted_queue.name = :name"""
+PRUNE_DELETIONS = """\
+DELETE FROM durableq_deleted_queue WHERE durableq_deleted_queue.deleted_at_ms <= :oldest_ms"""
+ATTEMPT = """\
+SELECT durableq_receive_attempt.receipt, durableq_receive_attempt.messages,
+durableq_receive_attempt.lease_until_ms
+FROM durableq_receive_attempt
+WHERE durableq_receive_attempt.queue_id = :in_queue AND durableq_receive_attempt.attempt_id =
+:attempt_id AND durableq_receive_attempt.expires_at_ms > :now_ms"""
+STILL_LEASED = """\
+SELECT count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.id IN (SELECT value FROM json_each(:ids)) AND durableq_message.receipt =
+:token AND durableq_message.state + 0 = 1 AND durableq_message.lease_until_ms = :until"""
+KEEP_ATTEMPT = """\
+INSERT INTO durableq_receive_attempt
+    (queue_id, attempt_id, receipt, messages, lease_until_ms, expires_at_ms)
+VALUES (:in_queue, :attempt_id, :token, :messages, :until, :expires_at_ms)
+ON CONFLICT (queue_id, attempt_id) DO UPDATE SET
+    receipt = excluded.receipt, messages = excluded.messages,
+    lease_until_ms = excluded.lease_until_ms, expires_at_ms = excluded.expires_at_ms"""
+RENEW_ATTEMPT = """\
+UPDATE durableq_receive_attempt SET lease_until_ms=:until WHERE
+durableq_receive_attempt.queue_id = :in_queue AND durableq_receive_attempt.attempt_id =
+:of_attempt"""
+DROP_ATTEMPTS = """\
+DELETE FROM durableq_receive_attempt WHERE durableq_receive_attempt.queue_id = :in_queue"""
+PRUNE_ATTEMPTS = """\
+DELETE FROM durableq_receive_attempt WHERE (durableq_receive_attempt.queue_id,
+durableq_receive_attempt.attempt_id) IN (SELECT durableq_receive_attempt.queue_id,
+durableq_receive_attempt.attempt_id
+FROM durableq_receive_attempt
+WHERE durableq_receive_attempt.expires_at_ms <= :now_ms
+ LIMIT (:limit+0))"""
 
 # events
 EVENTS_AFTER = """\

@@ -10,6 +10,7 @@ pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_
 
 from durableq.testing.contract.control import ControlContract
 from durableq.testing.contract.dead_letters import DeadLettersContract
+from durableq.testing.contract.endpoint import EndpointContract
 from durableq.testing.contract.fleet import FleetContract
 from durableq.testing.contract.idempotency import IdempotencyContract
 from durableq.testing.contract.inspect import InspectContract
@@ -39,5 +40,6 @@ class StoreContract(
     ProgressContract,
     SchedulesContract,
     ItemsContract,
+    EndpointContract,
 ):
     """The tests of an engine: those of the core, and of the capabilities that it states."""

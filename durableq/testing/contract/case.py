@@ -48,6 +48,7 @@ class FullStore(
     capabilities.ProgressReports,
     capabilities.Schedules,
     capabilities.Items,
+    capabilities.Endpoint,
     Store,
     Protocol,
 ):

@@ -1,14 +1,38 @@
-"""Columns of messages that the SQS endpoint alone writes and reads."""
+"""The SQS endpoint's columns of messages, and its tables."""
 
 from __future__ import annotations
 
-from sqlalchemy import func, insert, select
+from typing import Any
+
+from sqlalchemy import (
+    delete,
+    func,
+    insert,
+    literal_column,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
-from durableq.engines.sql.definitions.messages import flow_order, no_text, with_flow
-from durableq.engines.sql.definitions.tables import message
+from durableq.engines.sql.definitions.endpoint_tables import (
+    deleted_queue,
+    queue_document,
+    receive_attempt,
+)
+from durableq.engines.sql.definitions.messages import (
+    flow_order,
+    no_text,
+    under_receipt,
+    with_flow,
+    zero,
+)
+from durableq.engines.sql.definitions.queries import STATES
+from durableq.engines.sql.definitions.tables import is_state, message, queue
 
-_m, _p = message.c, parameter
+_m, _q, _d, _a, _p = message.c, queue.c, queue_document.c, receive_attempt.c, parameter
 
 _envelope = {
     "body_format": _p("body_format"),
@@ -25,4 +49,96 @@ ENVELOPES = Statement(
     ),
     order=("ids",),
     for_one=True,
+)
+
+# ---- documents of queues
+
+_no_document: Any = literal_column("'{}'")
+_document = (
+    _q.name,
+    _q.created_at_ms,
+    func.coalesce(_d.attributes, _no_document),
+    func.coalesce(_d.tags, _no_document),
+    func.coalesce(_d.modified_at_ms, _q.created_at_ms),
+    func.coalesce(_d.purged_at_ms, zero),
+    func.coalesce(_d.version, zero),
+)
+_documents = select(*_document).select_from(queue.outerjoin(queue_document, _d.queue_id == _q.id))
+QUEUE_DOCUMENT = Statement(_documents.where(_q.name == _p("queue")), order=("queue",))
+_has_message = or_(
+    *(select(_m.id).where(_m.queue_id == _q.id, is_state(state)).exists() for state in STATES)
+)
+_prefix: Any = _p("prefix", _q.name)
+# In pages: those of one account and region are chosen among them.
+QUEUE_DOCUMENTS = Statement(
+    _documents.where(
+        _q.name > _p("after", _q.name),
+        func.substr(_q.name, 1, func.length(_prefix)) == _prefix,
+        or_(_q.dead_letter_queue_id.is_not(None), _d.version > zero, _has_message),
+    )
+    .order_by(_q.name)
+    .limit(_p("limit"))
+)
+STORE_QUEUE_DOCUMENT = Statement(
+    text(
+        """\
+INSERT INTO durableq_queue_document
+    (queue_id, attributes, tags, modified_at_ms, purged_at_ms, version)
+VALUES (:in_queue, :attributes, :tags, :modified_at_ms, :purged_at_ms, :version)
+ON CONFLICT (queue_id) DO UPDATE SET
+    attributes = excluded.attributes, tags = excluded.tags,
+    modified_at_ms = excluded.modified_at_ms, purged_at_ms = excluded.purged_at_ms,
+    version = excluded.version"""
+    )
+)
+DROP_QUEUE_DOCUMENT = Statement(delete(queue_document).where(_d.queue_id == _p("in_queue")))
+NOTE_DELETION = Statement(
+    text(
+        "INSERT INTO durableq_deleted_queue (name, deleted_at_ms) VALUES (:name, :now_ms) "
+        "ON CONFLICT (name) DO UPDATE SET deleted_at_ms = excluded.deleted_at_ms"
+    )
+)
+DELETION = Statement(
+    select(deleted_queue.c.deleted_at_ms).where(deleted_queue.c.name == _p("name"))
+)
+PRUNE_DELETIONS = Statement(
+    delete(deleted_queue).where(deleted_queue.c.deleted_at_ms <= _p("oldest_ms"))
+)
+
+# ---- receives that are repeated
+
+ATTEMPT = Statement(
+    select(_a.receipt, _a.messages, _a.lease_until_ms).where(
+        _a.queue_id == _p("in_queue"),
+        _a.attempt_id == _p("attempt_id"),
+        _a.expires_at_ms > _p("now_ms"),
+    )
+)
+STILL_LEASED = Statement(
+    select(func.count())
+    .select_from(message)
+    .where(in_list(_m.id, "ids"), *under_receipt, _m.lease_until_ms == _p("until"))
+)
+KEEP_ATTEMPT = Statement(
+    text(
+        """\
+INSERT INTO durableq_receive_attempt
+    (queue_id, attempt_id, receipt, messages, lease_until_ms, expires_at_ms)
+VALUES (:in_queue, :attempt_id, :token, :messages, :until, :expires_at_ms)
+ON CONFLICT (queue_id, attempt_id) DO UPDATE SET
+    receipt = excluded.receipt, messages = excluded.messages,
+    lease_until_ms = excluded.lease_until_ms, expires_at_ms = excluded.expires_at_ms"""
+    )
+)
+RENEW_ATTEMPT = Statement(
+    update(receive_attempt)
+    .where(_a.queue_id == _p("in_queue"), _a.attempt_id == _p("of_attempt"))
+    .values(lease_until_ms=_p("until"))
+)
+DROP_ATTEMPTS = Statement(delete(receive_attempt).where(_a.queue_id == _p("in_queue")))
+_over = (
+    select(_a.queue_id, _a.attempt_id).where(_a.expires_at_ms <= _p("now_ms")).limit(_p("limit"))
+)
+PRUNE_ATTEMPTS = Statement(
+    delete(receive_attempt).where(tuple_(_a.queue_id, _a.attempt_id).in_(_over))
 )

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import ClauseElement
 
-from durableq.engines.sql.definitions import item_tables, tables
+from durableq.engines.sql.definitions import endpoint_tables, item_tables, tables
 from durableq.engines.sql.maintenance import NOTE
 from durableq.engines.sql.metadata import NOTE_PREFIX
 from durableq.engines.sql.ranking import NOTE as RANK
@@ -44,12 +44,15 @@ COPIED: Final = (
     tables.schedule,
     item_tables.item_table,
     item_tables.item,
+    endpoint_tables.queue_document,
+    endpoint_tables.deleted_queue,
     tables.meta,
 )
 #: The other tables, and why they are not copied.
 NOT_COPIED: Final = {
     "durableq_counter_delta": "PostgreSQL's; its rows are added to the counters first",
     tables.worker.name: "workers of the target register themselves; those of the source have ended",
+    endpoint_tables.receive_attempt.name: "its rows count during a lease, and none is left",
     tables.progress.name: "its rows count during a lease, and none is left",
 }
 #: Times on the lease clock; 0 is none. All others are in steady time, which the target takes over,

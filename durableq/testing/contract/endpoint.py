@@ -1,0 +1,261 @@
+"""The capability of the SQS endpoint: an identity, documents of queues, repeated receives."""
+# ruff: noqa: D102, S101 - test names are sentences, and tests assert
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from durableq.model.endpoint import ATTEMPT_MS, MAX_DOCUMENT_CHARS
+from durableq.model.errors import InvalidInput, UnknownQueue
+from durableq.model.message import FOREVER_MS, Message, Outcome, Served
+from durableq.model.wire_message import DATABASE_BITS, body_of, to_draft
+from durableq.store.core import Capability, Receive
+from durableq.testing.contract.case import (
+    DEAD,
+    ORDERS,
+    VISIBILITY_SECONDS,
+    FullStore,
+    StoreCase,
+    complete,
+    fail,
+    kill,
+    needs,
+    receipt,
+    receive,
+    send,
+)
+from durableq.testing.fakes import FakeClock
+
+ATTEMPT = Served(fill_groups=True, attempt_id="attempt-1")
+
+
+@needs(Capability.ENDPOINT)
+class DocumentsContract(StoreCase):
+    """The identity of the database, envelopes by id, and documents of queues."""
+
+    def test_the_identity_of_a_database_stays(self, store: FullStore) -> None:
+        first = store.database_id()
+        assert 0 <= first < 1 << DATABASE_BITS
+        assert store.database_id() == first
+
+    def test_envelopes_are_looked_up_by_id(self, store: FullStore, clock: FakeClock) -> None:
+        first, second = store.send(ORDERS, [to_draft("x"), to_draft("7", None, {"SenderId": "1"})])
+        receive(store, 1)
+        found = store.envelopes([first, second, "999"])
+        assert found.keys() == {first, second}
+        assert found[first].first_received_at_ms == clock.wall_ms()
+        assert found[first].body_format == 1
+        assert found[second].first_received_at_ms == FOREVER_MS
+        assert found[second].system_attributes == '{"system":{"SenderId":"1"}}'
+        assert store.envelopes([]) == {}
+
+    def test_a_queue_without_a_document_has_an_empty_one(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        found = store.queue_document(ORDERS)
+        assert found[2:] == ("{}", "{}", clock.wall_ms(), 0, 0)
+        assert found.created_at_ms == clock.wall_ms()
+        with pytest.raises(UnknownQueue):
+            store.queue_document("nowhere")
+
+    def test_the_second_of_two_writers_is_refused(self, store: FullStore, clock: FakeClock) -> None:
+        clock.advance(5)
+        assert store.store_queue_document(ORDERS, '{"a":1}', "{}", expected=0)
+        assert not store.store_queue_document(ORDERS, '{"b":1}', "{}", expected=0)
+        found = store.queue_document(ORDERS)
+        assert (found.attributes, found.tags, found.version) == ('{"a":1}', "{}", 1)
+        assert found.modified_at_ms == clock.wall_ms()
+        assert store.store_queue_document(ORDERS, '{"b":1}', "{}", expected=1)
+        assert store.queue_document(ORDERS).attributes == '{"b":1}'
+
+    def test_tags_do_not_modify_a_queue(self, store: FullStore, clock: FakeClock) -> None:
+        assert store.store_queue_document(ORDERS, '{"a":1}', "{}", expected=0)
+        before = store.queue_document(ORDERS)
+        clock.advance(5)
+        assert store.store_queue_document(ORDERS, '{"a":1}', '{"t":"x"}', expected=1)
+        found = store.queue_document(ORDERS)
+        assert found == before._replace(tags='{"t":"x"}', version=2)
+
+    def test_a_document_has_a_bound(self, store: FullStore) -> None:
+        text = "x" * (MAX_DOCUMENT_CHARS + 1)
+        for texts in ((text, "{}"), ("{}", text)):
+            with pytest.raises(InvalidInput, match="at most"):
+                store.store_queue_document(ORDERS, *texts, expected=0)
+        with pytest.raises(UnknownQueue):
+            store.store_queue_document("nowhere", "{}", "{}", expected=0)
+        assert store.queue_document(ORDERS).version == 0
+
+    def test_documents_are_listed_by_name_in_pages(self, store: FullStore) -> None:
+        for name in ("orders-b", "orders.fifo", "mail", "orders_x"):
+            store.declare_queue(name, {})
+        first = store.queue_documents(2, prefix="orders")
+        assert [one.queue for one in first] == ["orders", "orders-b"]
+        second = store.queue_documents(9, prefix="orders", after=first[-1].queue)
+        assert [one.queue for one in second] == ["orders.fifo", "orders_x"]
+        assert [one.queue for one in store.queue_documents(9, prefix="orders_")] == ["orders_x"]
+        assert store.queue_documents(9, prefix="%") == []
+
+    def test_a_dead_letter_queue_is_listed_once_it_has_a_message_or_a_document(
+        self, store: FullStore
+    ) -> None:
+        store.declare_queue("mail", {})
+        assert [one.queue for one in store.queue_documents(9)] == ["mail", ORDERS]
+        kill(store)
+        assert store.store_queue_document("mail-dlq", "{}", "{}", expected=0)
+        names = [one.queue for one in store.queue_documents(9)]
+        assert names == ["mail", "mail-dlq", ORDERS, DEAD]
+
+    def test_queues_of_an_account_and_region_are_listed_apart(self, store: FullStore) -> None:
+        place = "@123456789012.eu-west-1"
+        store.declare_queue("mail" + place, {})
+        store.store_queue_document("mail" + place + "-dlq", "{}", "{}", expected=0)
+        names = [one.queue for one in store.queue_documents(9, place=place)]
+        assert names == ["mail" + place, "mail" + place + "-dlq"]
+        assert [one.queue for one in store.queue_documents(9)] == [ORDERS]
+
+    def test_a_purge_begins_once_within_a_time(self, store: FullStore, clock: FakeClock) -> None:
+        assert store.begin_purge(ORDERS, 60_000)
+        clock.advance(59)
+        assert not store.begin_purge(ORDERS, 60_000)
+        assert store.begin_purge(ORDERS, 0)
+        clock.advance(60)
+        assert store.begin_purge(ORDERS, 60_000)
+        found = store.queue_document(ORDERS)
+        assert (found.purged_at_ms, found.version) == (clock.wall_ms(), 0)
+        with pytest.raises(UnknownQueue):
+            store.begin_purge("nowhere", 60_000)
+
+    def test_a_document_goes_with_its_queue(self, store: FullStore) -> None:
+        store.store_queue_document(ORDERS, '{"a":1}', "{}", expected=0)
+        store.store_queue_document(DEAD, '{"a":1}', "{}", expected=0)
+        store.delete_queue(ORDERS)
+        store.declare_queue(ORDERS, {})
+        assert store.queue_document(ORDERS).version == 0
+        assert store.queue_document(DEAD).version == 0
+
+    def test_a_deletion_is_remembered(self, store: FullStore, clock: FakeClock) -> None:
+        assert store.deleted_ms_ago("gone") is None
+        store.note_deletion("gone")
+        clock.advance(5)
+        assert store.deleted_ms_ago("gone") == 5_000
+        store.note_deletion("gone")
+        assert store.deleted_ms_ago("gone") == 0
+
+    @needs(Capability.MAINTENANCE)
+    def test_maintenance_forgets_deletions(self, store: FullStore, clock: FakeClock) -> None:
+        store.note_deletion("gone")
+        clock.advance(3_599)
+        store.prune()
+        assert store.deleted_ms_ago("gone") == 3_599_000
+        clock.advance(1)
+        store.prune()
+        assert store.deleted_ms_ago("gone") is None
+
+
+@needs(Capability.ENDPOINT)
+class AttemptsContract(StoreCase):
+    """Receives that are repeated under an id."""
+
+    @pytest.fixture
+    def grouped(self, store: FullStore) -> FullStore:
+        """The store, with three messages of a group, and two of another."""
+        store.declare_queue(ORDERS, {"group_concurrency": 1})
+        texts = (("a", "1"), ("b", "2"), ("a", "3"), ("a", "4"), ("b", "5"))
+        store.send(ORDERS, [to_draft(text, group=group) for group, text in texts])
+        return store
+
+    def attempt(self, store: FullStore, limit: int = 3, **options: Any) -> list[Message]:
+        """Receive under the id."""
+        return receive(store, limit, served=ATTEMPT, **options)
+
+    def test_the_same_messages_come_again_under_the_same_receipts(self, grouped: FullStore) -> None:
+        first = self.attempt(grouped)
+        assert [body_of(one) for one in first] == ["1", "3", "4"]
+        again = self.attempt(grouped, 10)
+        assert again == first
+        assert [one.receive_count for one in again] == [1, 1, 1]
+        complete(grouped, *map(receipt, first))
+        assert [body_of(one) for one in self.attempt(grouped, 10)] == ["2", "5"]
+
+    def test_a_repeated_receive_leases_from_now(self, grouped: FullStore, clock: FakeClock) -> None:
+        first = self.attempt(grouped)
+        clock.advance(VISIBILITY_SECONDS - 1)
+        again = self.attempt(grouped, visibility_ms=60_000)
+        assert [one.lease_left_ms for one in again] == [60_000] * 3
+        clock.advance(59)
+        assert self.attempt(grouped)[0].receipt == first[0].receipt
+        assert complete(grouped, *map(receipt, first)) == [Outcome.DONE] * 3
+
+    def test_another_id_gets_other_messages(self, grouped: FullStore) -> None:
+        self.attempt(grouped)
+        other = receive(grouped, 3, served=ATTEMPT._replace(attempt_id="attempt-2"))
+        assert [body_of(one) for one in other] == ["2", "5"]
+
+    @pytest.mark.parametrize("how", ["complete", "fail", "extend", "release"])
+    def test_a_receive_of_which_one_message_was_changed_is_not_repeated(
+        self, grouped: FullStore, how: str
+    ) -> None:
+        _, second, _ = map(receipt, self.attempt(grouped))
+        if how == "complete":
+            complete(grouped, second)
+        elif how == "fail":
+            fail(grouped, second)
+        elif how == "extend":
+            grouped.extend([second], 31_000)
+        else:
+            grouped.release([second])
+        assert [body_of(one) for one in self.attempt(grouped)] == ["2", "5"]
+
+    def test_a_receive_whose_leases_have_ended_is_not_repeated(
+        self, grouped: FullStore, clock: FakeClock
+    ) -> None:
+        grouped.declare_queue(ORDERS, {"backoff_base_ms": 0, "backoff_max_ms": 0})
+        first = self.attempt(grouped)
+        clock.advance(VISIBILITY_SECONDS)
+        again = self.attempt(grouped)
+        assert again[0].receipt != first[0].receipt
+
+    def test_a_receive_is_repeated_for_five_minutes(
+        self, grouped: FullStore, clock: FakeClock
+    ) -> None:
+        self.attempt(grouped, visibility_ms=2 * ATTEMPT_MS)
+        clock.advance(ATTEMPT_MS / 1_000 - 1)
+        assert len(self.attempt(grouped, visibility_ms=2 * ATTEMPT_MS)) == 3
+        clock.advance(1)
+        assert [body_of(one) for one in self.attempt(grouped)] == ["2", "5"]
+
+    def test_an_empty_receive_is_not_remembered(self, store: FullStore) -> None:
+        assert self.attempt(store) == []
+        send(store, 1)
+        assert [body_of(one) for one in self.attempt(store)] == ["1"]
+
+    def test_an_id_is_one_of_its_queue(self, grouped: FullStore) -> None:
+        grouped.declare_queue("mail", {})
+        self.attempt(grouped)
+        assert receive(grouped, 3, "mail", served=ATTEMPT) == []
+        [received] = grouped.together([Receive(ORDERS, 3, served=ATTEMPT)])
+        assert not isinstance(received, Exception | list)
+        assert [body_of(one) for one in received.messages] == ["1", "3", "4"]
+
+    def test_ids_go_with_their_queue(self, grouped: FullStore) -> None:
+        self.attempt(grouped)
+        grouped.delete_queue(ORDERS, force=True)
+        grouped.declare_queue(ORDERS, {})
+        assert self.attempt(grouped) == []
+
+    @pytest.mark.parametrize("attempt_id", ["", "x" * 129, 7])
+    def test_an_id_out_of_bounds_is_refused(self, store: FullStore, attempt_id: str) -> None:
+        with pytest.raises(InvalidInput, match="1 to 128"):
+            store.receive(ORDERS, 1, served=Served(attempt_id=attempt_id))
+
+    def test_a_repeated_receive_for_an_impossible_time_is_refused(self, grouped: FullStore) -> None:
+        self.attempt(grouped)
+        with pytest.raises(InvalidInput, match="visibility timeout"):
+            self.attempt(grouped, visibility_ms=0)
+        assert len(self.attempt(grouped)) == 3
+
+
+class EndpointContract(DocumentsContract, AttemptsContract):
+    """All tests of the capability."""
