@@ -295,3 +295,16 @@ def test_attributes_and_tags_are_there_after_a_restart(sqs: Sqs) -> None:
     with client_of(sqs.app.url) as other:
         assert other.attributes(url) == before
         assert other("ListQueueTags", url) == {"Tags": {"a": "b"}}
+
+
+def test_the_numbers_of_a_queue_are_those_of_this_moment(timed: Sqs, clock: FakeClock) -> None:
+    """No client receives after the delay and the lease have ended."""
+    url = timed.queue("orders", VisibilityTimeout="5")
+    timed.send(url)
+    timed.receive(url)
+    timed.send(url, DelaySeconds=3)
+    assert timed.counts(url) == (0, 1, 1)
+    clock.advance(3)
+    assert timed.counts(url) == (1, 1, 0)
+    clock.advance(2)
+    assert timed.counts(url) == (2, 0, 0)

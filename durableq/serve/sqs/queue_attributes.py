@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from durableq.client.coroutines import read, write
-from durableq.model.info import QueueInfo
+from durableq.model.queues import ApproximateCounts
 from durableq.serve.context import Context
 from durableq.serve.sqs import catalog
 from durableq.serve.sqs.attributes import (
@@ -39,18 +39,15 @@ async def get_queue_attributes(context: Context, parameters: dict[str, Any]) -> 
 
 def _attributes(store: Store, queue: ServedQueue) -> dict[str, str]:
     """Return all attributes of a queue that has them."""
-    info = store.require(Capability.INSPECT).queue(queue.key)
-    found = queue.attributes | _computed(queue, info) | {REDRIVE_POLICY: redrive_of(store, queue)}
+    counts = store.require(Capability.INSPECT).approximate_counts(queue.key)
+    found = queue.attributes | _computed(queue, counts) | {REDRIVE_POLICY: redrive_of(store, queue)}
     return {key: value for key, value in found.items() if value}
 
 
-def _computed(queue: ServedQueue, info: QueueInfo) -> dict[str, str]:
-    counts = info.counts
+def _computed(queue: ServedQueue, counts: ApproximateCounts) -> dict[str, str]:
     document = queue.document
     values = (
-        counts.ready + counts.blocked,
-        counts.in_flight,
-        counts.delayed,
+        *counts,
         document.created_at_ms // 1000,
         document.modified_at_ms // 1000,
         queue.name.arn,
