@@ -28,6 +28,7 @@ from durableq.bench import (
     messages,
     peer_fleets,
     peers,
+    serve,
     starting,
     workers,
 )
@@ -51,6 +52,7 @@ THEMES: Final[tuple[Theme, ...]] = (
     flow_costs.FLOW_COSTS,
     flow_exact.FLOW_EXACT,
     flow_outage.FLOW_OUTAGE,
+    serve.SERVE,
 )
 #: What `durableq bench --db postgresql://…` measures; imported then, for the driver is an extra.
 POSTGRES: Final = "durableq.bench.postgres.themes"

@@ -22,6 +22,7 @@ _ROWS: Final = "Measure this row or theme only; may be repeated."
 _SYNC: Final = "Durability to measure with: normal, full or both."
 _PEERS: Final = "Measure the installed other queues too."
 _FLOW: Final = ("flow", "flow-exact", "flow-outage")
+_SERVE: Final = ("serve",)
 _AGAINST: Final = "Measure another source tree of durableq beside this one."
 
 
@@ -206,7 +207,7 @@ def _list(selected: Sequence[tuple[Any, list[Any]]], *, as_json: bool) -> None:
     output.table(("ROW", "THEME", "TARGET AND UNIT", "SECONDS"), cells)
     output.say(
         "Rows of the theme `large` run with --all, those of `peers` with --peers, those of `flow` "
-        "with `durableq bench flow`."
+        "with `durableq bench flow`, those of `serve` with `durableq bench serve`."
     )
 
 
@@ -218,16 +219,39 @@ def flow(ctx: typer.Context, rounds: Rounds, as_json: Json = False) -> None:
 
     Example: durableq bench flow --quick
     """
+    _measure_themes(ctx, rounds, _FLOW, "flow", "no row of limits", as_json=as_json)
+
+
+def serve(ctx: typer.Context, rounds: Rounds, as_json: Json = False) -> None:
+    """Measure the SQS endpoint: boto3, many connections, idle polls.
+
+    Latencies are beyond those of an empty server and of the synced commits, measured in turns on
+    temporary files. No target changes the exit code. It needs boto3 and the extra `serve`.
+
+    Example: durableq bench serve --quick
+    """
+    _measure_themes(ctx, rounds, _SERVE, "serve", "no row of the endpoint", as_json=as_json)
+
+
+def _measure_themes(
+    ctx: typer.Context,
+    rounds: Rounds,
+    themes: tuple[str, ...],
+    command: str,
+    otherwise: str,
+    *,
+    as_json: bool,
+) -> None:
     if ctx.parent is not None and ctx.parent.params.get("db") is not None:
-        raise output.Misuse("`bench flow` makes files of its own: leave out --db.")
+        raise output.Misuse(f"`bench {command}` makes files of its own: leave out --db.")
     from durableq.bench.run import THEMES
 
-    ours = [theme for theme in THEMES if theme.name in _FLOW]
+    ours = [theme for theme in THEMES if theme.name in themes]
     for name in rounds.rows or ():
         if not any(name in {theme.name, *(row.name for row in theme.rows)} for theme in ours):
-            raise output.Misuse(f"{name!r} is no row of limits; `durableq bench flow --list`.")
+            raise output.Misuse(f"{name!r} is {otherwise}; `durableq bench {command} --list`.")
     chosen = Choice(**vars(rounds))
-    _measure(replace(chosen, rows=rounds.rows or list(_FLOW)), as_json=as_json)
+    _measure(replace(chosen, rows=rounds.rows or list(themes)), as_json=as_json)
 
 
 def fleet(
@@ -259,4 +283,4 @@ def fleet(
     output.table(("FLEET", "TARGET", "MEASURED"), figures.rows)
 
 
-COMMANDS: Final = (fleet, flow)
+COMMANDS: Final = (fleet, flow, serve)

@@ -25,7 +25,7 @@ COMMANDS = {
     *("message cancel", "message reschedule", "message run-now"),
     *("dlq list", "dlq groups", "dlq explain", "dlq show", "dlq redrive", "dlq discard"),
     *("dlq redrives", "dlq moves", "dlq resume", "dlq set", "dlq cancel"),
-    *("bench fleet", "bench flow", "worker drain"),
+    *("bench fleet", "bench flow", "bench serve", "worker drain"),
     *("once get", "once list", "once forget"),
     *("schedule list", "schedule show", "schedule pause", "schedule resume"),
     *("schedule run", "schedule remove"),
@@ -37,6 +37,7 @@ RUN = {
     "worker drain",
     "bench fleet",
     "bench flow",
+    "bench serve",
 }
 
 
