@@ -1,0 +1,143 @@
+"""A client of an SQS endpoint that repeats no request by itself, and the endpoint's process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support import wait_for
+
+ANSWER_SECONDS: Final = 60
+_AUTHORIZATION: Final = (
+    "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/sqs/aws4_request, "
+    "SignedHeaders=host, Signature=0"
+)
+
+
+class Unanswered(Exception):
+    """The connection ended before the answer: the request may have been carried out."""
+
+
+class Refused(Exception):
+    """The answer is an error.
+
+    Args:
+        status: of HTTP.
+        text: the body of the answer.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text}")
+        self.status = status
+
+
+class Client:
+    """One connection at a time, which a thread has for itself.
+
+    Args:
+        port: of the endpoint on this machine.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: http.client.HTTPConnection | None = None
+
+    def __call__(self, action: str, **parameters: Any) -> dict[str, Any]:
+        """Call an action and return its answer.
+
+        Raises:
+            Unanswered: the server ended before its answer.
+            Refused: the answer is an error.
+        """
+        headers = {
+            "X-Amz-Target": f"AmazonSQS.{action}",
+            "Content-Type": "application/x-amz-json-1.0",
+            "Authorization": _AUTHORIZATION,
+        }
+        try:
+            connection = self._connected()
+            connection.request("POST", "/", json.dumps(parameters).encode(), headers)
+            answer = connection.getresponse()
+            body = answer.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise Unanswered(str(error)) from error
+        if answer.status != 200:
+            raise Refused(answer.status, body)
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _connected(self) -> http.client.HTTPConnection:
+        if self._connection is None:
+            made = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+            made.connect()
+            made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connection = made
+        return self._connection
+
+
+class Endpoint:
+    """`durableq serve` in a process of its own, on one port all the time.
+
+    Args:
+        database: a path or a URL.
+        log: the file of its output.
+    """
+
+    def __init__(self, database: str, log: Path) -> None:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            self.port: int = listening.getsockname()[1]
+        self._database, self._log = database, log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        command = [sys.executable, "-m", "durableq", "serve", "--db", self._database]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "--port", str(self.port)], stdout=log, stderr=log
+            )
+        wait_for(self._is_healthy, seconds=60, what="an answer of the server")
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it by SIGTERM."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(ANSWER_SECONDS)
+            self._process = None
+
+    def _is_healthy(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._log.read_text()
+        return is_healthy(self.port)
+
+
+def is_healthy(port: int) -> bool:
+    """Return whether a server at this port can read its database."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status == 200
+    return False

@@ -1,0 +1,157 @@
+"""The requests of a run against an SQS endpoint, their answers, and what they must agree with.
+
+Each event has a number; a later event has a higher one. A body is sent once, or in a FIFO queue
+again and again under one deduplication id, so it names a message.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Seen(NamedTuple):
+    """A message in an answer of a receive.
+
+    Args:
+        asked: the event of the request.
+        message_id: of the message.
+    """
+
+    asked: int
+    message_id: str
+
+
+@dataclass
+class Message:
+    """The events of one message.
+
+    Args:
+        sent: its id, if a send of it was answered.
+        seen: the receives that had it.
+        deleting: whether a delete of it was asked for.
+        deleted: the event of the answer of a delete, if it came in time.
+    """
+
+    sent: str | None = None
+    seen: list[Seen] = field(default_factory=list)
+    deleting: bool = False
+    deleted: int | None = None
+
+
+class Ledger:
+    """The events of one queue, written by many threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._events = itertools.count(1)
+        self.messages: dict[str, Message] = {}
+        self.order: list[str] = []  # bodies, as they were received
+
+    def event(self) -> int:
+        with self._lock:
+            return next(self._events)
+
+    def sending(self, body: str) -> None:
+        with self._lock:
+            self.messages[body] = Message()
+
+    def sent(self, body: str, message_id: str) -> None:
+        with self._lock:
+            self.messages[body].sent = message_id
+
+    def received(self, asked: int, message_id: str, body: str) -> None:
+        with self._lock:
+            self.messages.setdefault(body, Message()).seen.append(Seen(asked, message_id))
+            self.order.append(body)
+
+    def deleting(self, body: str) -> None:
+        with self._lock:
+            self.messages[body].deleting = True
+
+    def deleted(self, body: str) -> None:
+        with self._lock:
+            self.messages[body].deleted = next(self._events)
+
+    def waiting(self) -> int:
+        """Return the number of messages that were sent, and not deleted."""
+        with self._lock:
+            return sum(one.sent is not None and not one.deleting for one in self.messages.values())
+
+    def counts(self) -> Counter[str]:
+        """Return the number of messages by how far they came."""
+        with self._lock:
+            return Counter(
+                "deleted" if one.deleted else "sent" if one.sent else "unanswered"
+                for one in self.messages.values()
+            )
+
+
+def problems(
+    ledger: Ledger, left: Sequence[tuple[str, str]], *, workers: bool = False
+) -> list[str]:
+    """Return in words what a queue did that it must not do.
+
+    Args:
+        ledger: the requests.
+        left: id and body of each message that is there in the end.
+        workers: whether others take messages too, so that one that is gone need not be lost.
+    """
+    there: dict[str, list[str]] = defaultdict(list)
+    for message_id, body in left:
+        there[body].append(message_id)
+    found = [f"{body} was never sent" for body in there.keys() - ledger.messages.keys()]
+    for body, message in ledger.messages.items():
+        found += [f"{body} {text}" for text in _of_message(message, there[body], workers=workers)]
+    return found
+
+
+def _of_message(message: Message, there: Sequence[str], *, workers: bool) -> Iterator[str]:
+    ids = {one.message_id for one in message.seen} | {*there}
+    if message.sent is not None:
+        ids.add(message.sent)
+    if len(ids) > 1:
+        yield f"has several ids: {sorted(ids)}"
+    if len(there) > 1:
+        yield f"is there {len(there)} times"
+    if message.sent and not (there or message.deleting or workers):
+        yield "was sent, and is lost"
+    if message.deleted is not None:
+        if there:
+            yield "was deleted, and is there"
+        if any(one.asked > message.deleted for one in message.seen):
+            yield "was deleted, and was received again"
+
+
+def order_problems(received: Iterable[str]) -> list[str]:
+    """Return in words where groups are out of order.
+
+    Args:
+        received: `GROUP NUMBER` of each message and more words, as it was received; numbers of a
+            group begin at 1. A message may come again, but none before the ones in front of it.
+    """
+    reached: dict[str, int] = defaultdict(int)
+    found = []
+    for text in received:
+        group, number, *_ = text.split()
+        if int(number) > reached[group] + 1:
+            found.append(f"{text} came when {reached[group]} was the highest of {group}")
+        reached[group] = max(reached[group], int(number))
+    return found
+
+
+def move_problems(sent: Mapping[str, bool], left: Iterable[str]) -> list[str]:
+    """Return in words which messages a move task lost or doubled.
+
+    Args:
+        sent: bodies, and whether the send was answered.
+        left: the bodies in the queue, its dead-letter queue and the destination.
+    """
+    there = Counter(left)
+    found = [f"{body} was never sent" for body in there.keys() - sent.keys()]
+    found += [f"{body} is there {count} times" for body, count in there.items() if count > 1]
+    return found + [f"{body} is lost" for body, known in sent.items() if known and not there[body]]
