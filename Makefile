@@ -1,5 +1,5 @@
 # Needs make and Python 3.11 or newer, nothing else: every target sets up what it uses.
-# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), chaos or bench, or to pytest (test, test-fast).
+# PYTHON=... names the interpreter; ARGS=... goes to durableq demo (run), chaos, bench or foreign, or to pytest (test, test-fast).
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,10 +9,10 @@ DOCUMENTS := $(READY)-docs
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo chaos statements docs sbom test test-fast check clean new-venv
+.PHONY: help setup run demo chaos chaos-serve foreign statements docs sbom test test-fast check clean new-venv
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## create .venv with everything in constraints.txt
 	@echo "$(VENV) is ready."
@@ -24,6 +24,13 @@ demo: $(READY) ## run the example application
 
 chaos: $(READY) ## kill and stop workers at random, then check that nothing was lost
 	@$(BIN)/python scripts/chaos.py $(ARGS)
+
+chaos-serve: $(READY) ## kill the SQS endpoint 200 times under load, then check its messages
+	@$(BIN)/python -m tests.chaos.served_run $(ARGS)
+
+# Needs the package registries: it installs other projects, and their tests, into build/foreign.
+foreign: $(READY) ## run other projects, and their tests, against the SQS endpoint
+	@$(BIN)/python -m scripts.foreign_tests $(ARGS)
 
 statements: $(READY) ## generate the SQL texts from their definitions
 	@$(BIN)/python -m scripts.write_statements
