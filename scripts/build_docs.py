@@ -50,6 +50,7 @@ NAVIGATION: Final = {
         "TRACING.md",
         "POSTGRESQL.md",
         "MOVING.md",
+        "SQS.md",
         "AWS_LAMBDA.md",
         "DYNAMODB.md",
     ),
