@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.foreign.smoke import ACTIONS, ENDPOINT, client, new_name, wait_for
 
@@ -141,7 +142,7 @@ def test_dead_letters_move_and_are_moved_back(sqs: Any) -> None:
     [back] = received(sqs, url)
     assert back["Body"] == "hopeless"
     assert back["MessageId"] != sent["MessageId"]
-    with pytest.raises(sqs.exceptions.ResourceNotFoundException):
+    with pytest.raises(ClientError, match="Only active tasks can be cancelled"):
         sqs.cancel_message_move_task(TaskHandle=handle)
 
 

@@ -77,7 +77,7 @@ def test_the_digest_of_attributes_is_of_those_that_are_returned(sqs: Sqs) -> Non
         (message,) = sqs.receive(url, VisibilityTimeout=0, MessageAttributeNames=list(names))
         return message
 
-    for every in (["All"], [".*"], ["foo", "foo.*", "other"]):
+    for every in (["All"], ["*"], [".*"], ["fo.*", "other"]):
         message = received(*every)
         assert message["MessageAttributes"] == attributes
         assert message["MD5OfMessageAttributes"] == sent["MD5OfMessageAttributes"]
@@ -85,7 +85,8 @@ def test_the_digest_of_attributes_is_of_those_that_are_returned(sqs: Sqs) -> Non
     assert one["MessageAttributes"] == {"foo": attributes["foo"]}
     alone = sqs.send(sqs.queue("alone"), MessageAttributes={"foo": attributes["foo"]})
     assert one["MD5OfMessageAttributes"] == alone["MD5OfMessageAttributes"]
-    assert set(received("foo.*")["MessageAttributes"]) == {"foo.bar"}
+    assert set(received("foo.*")["MessageAttributes"]) == {"foo", "foo.bar"}
+    assert set(received("foo.b.*")["MessageAttributes"]) == {"foo.bar"}
     for none in (received(), received("nothing"), received("fo")):
         assert not {"MessageAttributes", "MD5OfMessageAttributes"} & set(none)
 

@@ -186,10 +186,10 @@ class _Shown:
 
 
 def _is_asked(name: str, asked: str) -> bool:
-    """Return whether a name is one that was asked for: All, .*, the name, or its prefix and .*"""
-    if asked in {_ALL, ".*"}:
+    """Return whether a name is one that was asked for: All, *, .*, the name, or a prefix and .*"""
+    if asked in {_ALL, "*", ".*"}:
         return True
-    return name.startswith(asked.removesuffix("*")) if asked.endswith(".*") else name == asked
+    return name.startswith(asked.removesuffix(".*")) if asked.endswith(".*") else name == asked
 
 
 def _written(value: TypedAttribute) -> dict[str, Any]:
