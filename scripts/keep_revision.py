@@ -4,7 +4,7 @@
 
 writes tests/migrations/released/NNNN.db: a small file with a message in every state, dead letters
 with their history, idempotency records, progress, a worker, a schedule, an item, a document of a
-queue, a receive that may be repeated, and a started redrive task. NNNN.sql beside it is the same in
+queue, and a started redrive task. NNNN.sql beside it is the same in
 PostgreSQL, as pg_dump writes it; the database needs a user who may create a schema.
 Without a URL only the file is written. Apart from the random receipts the content is the same each
 time. Run it until the revision is released, and never again for that one.
@@ -29,10 +29,9 @@ from durableq.engines.postgres import schema, statements, tables
 from durableq.engines.sql import migrating
 from durableq.model.dead_letters import DeadLetterFilter
 from durableq.model.items import ItemKey, ItemsChanged, ItemTable, ItemWrite, key_text
-from durableq.model.message import Failure, Message, Reason, Receipt, Served
+from durableq.model.message import Failure, Message, Reason, Receipt
 from durableq.model.progress import progress_report
 from durableq.model.schedules import schedule_of
-from durableq.model.wire_message import TypedAttribute, to_draft
 from durableq.store.core import Capability, Store, WorkerInfo, WorkerStats
 from durableq.testing import FakeClock, FakeRandom
 
@@ -134,16 +133,11 @@ def put_item(dq: DurableQ) -> None:
 
 
 def serve(dq: DurableQ) -> None:
-    """Leave what the SQS endpoint keeps: a document, a deletion, a receive, an envelope."""
+    """Leave what the SQS endpoint keeps of queues: a document, a purge, a deletion."""
     endpoint = dq.store.require(Capability.ENDPOINT)
-    dq.queue("served")
-    endpoint.store_queue_document("served", '{"Policy":"{}"}', '{"team":"a"}', expected=0)
-    endpoint.begin_purge("served", 60_000)
+    endpoint.store_queue_document("orders", '{"Policy":"{}"}', '{"team":"a"}', expected=0)
+    endpoint.begin_purge("orders", 60_000)
     endpoint.note_deletion("gone")
-    typed = {"file": TypedAttribute("Binary", b"x")}
-    made = to_draft("text", typed, {"AWSTraceHeader": "t"}, group="g", deduplication_id="d")
-    dq.store.send("served", [made])
-    dq.store.receive("served", 1, served=Served(attempt_id="a"))
 
 
 def fill(dq: DurableQ) -> None:
