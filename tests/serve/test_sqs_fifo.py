@@ -210,11 +210,32 @@ def test_counts_of_a_fifo_queue_count_messages_behind_their_group(sqs: Sqs) -> N
     assert sqs.counts(url) == (2, 1, 0)
 
 
-def test_a_receive_that_names_its_attempt_is_refused(sqs: Sqs) -> None:
-    attempt = {"ReceiveRequestAttemptId": "one"}
-    said = sqs.refusal("ReceiveMessage", sqs.queue("q.fifo"), **attempt)
-    assert said.startswith("AWS.SimpleQueueService.UnsupportedOperation: ")
-    assert sqs.refusal("ReceiveMessage", sqs.queue(), **attempt) == (
+def test_a_receive_is_repeated_by_the_id_of_its_attempt(timed: Sqs, clock: FakeClock) -> None:
+    url = fifo(timed, VisibilityTimeout="30")
+    send(timed, url, "a1", "a2", "a3", "b1")
+    attempt: dict[str, Any] = {"ReceiveRequestAttemptId": "one"}
+    first = timed.receive(url, 2, **attempt)
+    clock.advance(20)
+    again = timed.receive(url, 2, **attempt)
+    assert [one["MessageId"] for one in again] == [one["MessageId"] for one in first]
+    clock.advance(20)
+    timed.delete(url, first[0])
+    timed.delete(url, again[1])
+    assert "a1" not in timed.bodies(url, 10, ReceiveRequestAttemptId="two")
+
+
+def test_an_attempt_whose_messages_were_changed_is_an_ordinary_receive(sqs: Sqs) -> None:
+    url = fifo(sqs)
+    send(sqs, url, "a1", "b1")
+    attempt: dict[str, Any] = {"ReceiveRequestAttemptId": "one"}
+    (first,) = sqs.receive(url, **attempt)
+    sqs.delete(url, first)
+    assert sqs.bodies(url, **attempt) == ["b1"]
+
+
+def test_a_standard_queue_repeats_no_receive(sqs: Sqs) -> None:
+    said = sqs.refusal("ReceiveMessage", sqs.queue(), ReceiveRequestAttemptId="one")
+    assert said == (
         "InvalidParameterValue: Value one for parameter ReceiveRequestAttemptId is invalid. "
         "Reason: The request include parameter that is not valid for this queue type."
     )

@@ -21,7 +21,6 @@ from durableq.model.wire_message import (
     system_attributes_of,
 )
 from durableq.serve.context import Context
-from durableq.serve.errors import UNSUPPORTED_OPERATION, ServiceError
 from durableq.serve.sqs import digests
 from durableq.serve.sqs.attributes import ATTRIBUTES, NO_LEASE_MS, READ_ONLY, unknown
 from durableq.serve.sqs.catalog import ServedQueue, named
@@ -54,13 +53,12 @@ async def receive_message(context: Context, parameters: dict[str, Any]) -> dict[
     queue = await named(context, parameters)
     limit = _whole(parameters, "MaxNumberOfMessages", 1, MAX_MESSAGES) or 1
     seconds = _wait_seconds(queue, parameters)
-    _check_attempt(queue, parameters)
     shown = _Shown(parameters)
     call = Receive(
         queue.key,
         limit,
         _visibility_ms(queue, parameters),
-        served=Served(fill_groups=queue.is_fifo),
+        served=Served(fill_groups=queue.is_fifo, attempt_id=_attempt_of(queue, parameters)),
     )
     messages = await _received(context, queue, call, seconds)
     if not messages:
@@ -103,19 +101,18 @@ def _whole(parameters: Parameters, name: str, least: int, most: int) -> int | No
     return bounded(parameters, name, least, most, reason)
 
 
-def _check_attempt(queue: ServedQueue, parameters: Parameters) -> None:
-    """Refuse to repeat a receive, which would lease other messages.
+def _attempt_of(queue: ServedQueue, parameters: Parameters) -> str | None:
+    """Return the id by which a receive of a FIFO queue is repeated; None: it has none.
 
     Raises:
-        ServiceError: the request names its attempt.
+        ServiceError: it is not valid, or the queue is a standard queue.
     """
     name = "ReceiveRequestAttemptId"
     given = identifier(parameters, name)
     if given is not None and not queue.is_fifo:
         reason = "The request include parameter that is not valid for this queue type."
         raise invalid_value(given, name, reason)
-    if given is not None:
-        raise ServiceError(UNSUPPORTED_OPERATION, f"{name} is not supported.")
+    return given
 
 
 def _wait_seconds(queue: ServedQueue, parameters: Parameters) -> int:
