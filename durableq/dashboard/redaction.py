@@ -233,9 +233,9 @@ class RedactedStore:
         """Return one queue."""
         return self._redaction.queue(self._store.queue(name))
 
-    def declare_queue(self, name: str, changes: Any) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Any, *, creates: bool = True) -> QueueInfo:
         """Change settings of a queue."""
-        return self._redaction.queue(self._store.declare_queue(name, changes))
+        return self._redaction.queue(self._store.declare_queue(name, changes, creates=creates))
 
     def breaker(self, queue: str) -> BreakerInfo:
         """Return the circuit breaker of a queue."""

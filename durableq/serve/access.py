@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +54,8 @@ class Access:
             ServiceError: it is not.
         """
         refuse_pages(request)
+        if signature is None and not (self.header or self.tokens or self.keys):
+            refuse_foreign_hosts(request)
         if self.header is not None and not request.headers.get(self.header.lower(), "").strip():
             raise ServiceError(
                 ACCESS_DENIED,
@@ -93,6 +96,34 @@ def refuse_pages(request: Request) -> None:
     """
     if "origin" in request.headers or request.headers.get("sec-fetch-site", "none") != "none":
         raise ServiceError(ACCESS_DENIED, "Pages in a browser may not use this server.")
+
+
+def refuse_foreign_hosts(request: Request) -> None:
+    """Refuse a GET without a signature that names this server by a name of the public Internet.
+
+    A page may have given this machine's address to such a name; a browser then tells of no origin.
+
+    Raises:
+        ServiceError: it is one.
+    """
+    name = request.headers.get("host", "").rpartition(":")[0] or request.headers.get("host", "")
+    is_public = (
+        "." in name.strip("[]") and not name.endswith(".localhost") and not _is_address(name)
+    )
+    if request.method == "GET" and is_public:
+        raise ServiceError(
+            ACCESS_DENIED,
+            f"A GET without a signature does not reach this server as {name}. Sign the request, or "
+            "use localhost or an address.",
+        )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _token_of(request: Request) -> str:

@@ -179,16 +179,21 @@ Answer = list[str] | Received | list[Outcome] | DurableQError
 class Queueing(Protocol):
     """The core: the life of a message, in batches."""
 
-    def declare_queue(self, name: str, changes: Changes) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Changes, *, creates: bool = True) -> QueueInfo:
         """Create a queue and its dead-letter queue if they are missing; change these settings.
 
         Dead letters go to NAME-dlq, made here as its private dead-letter queue unless there is one,
         or where the change `dead_letter_queue` says; None is the first again. A private one that
         another queue names, or that gets one itself, also None, is ordinary from then on.
 
+        Args:
+            name: the queue.
+            changes: settings by name.
+            creates: whether a missing queue is created.
+
         Raises:
             InvalidInput: a bad name or setting, or itself as dead-letter queue.
-            UnknownQueue: there is no such dead-letter queue.
+            UnknownQueue: there is no such dead-letter queue; or no such queue, and none is created.
         """
         ...
 

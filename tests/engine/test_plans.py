@@ -42,7 +42,9 @@ PLANS: dict[str, tuple[str, set[str]]] = {
         sql.QUEUE,
         {
             "SEARCH durableq_queue USING INDEX sqlite_autoindex_durableq_queue_1 (name=?)",
-            *REVISION,
+            f"SEARCH target {ROWID}",
+            "SCAN durableq_version",
+            "SCALAR SUBQUERY 2",
         },
     ),
     "SENT": (sql.SENT, {f"SEARCH durableq_counters {ROWID}"}),

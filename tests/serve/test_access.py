@@ -165,3 +165,25 @@ def test_a_keys_file_has_a_key_and_its_secret_in_each_line(tmp_path: Path) -> No
         read_keys(path)
     with pytest.raises(InvalidInput, match=r"The keys file .* cannot be read: No such file"):
         read_keys(tmp_path / "missing")
+
+
+def test_a_get_without_a_signature_does_not_reach_the_server_by_a_public_name(
+    dq: DurableQ,
+) -> None:
+    """A page may have pointed such a name at this machine, and its browser says no origin."""
+    with endpoint(dq, Recorder().operations) as server:
+        for host, status in (
+            ("evil.example:4566", 403),
+            ("evil.example", 403),
+            ("localhost:4566", 200),
+            ("q.localhost:4566", 200),
+            ("queue:4566", 200),
+            ("127.0.0.1:4566", 200),
+            ("[::1]:4566", 200),
+        ):
+            assert server.ask(QUERY, headers={"Host": host}).status == status, host
+            assert server.ask("/", BODY, TARGET | {"Host": host}).status == 200
+        assert server.ask("/_durableq/peek?queue=q", headers={"Host": "evil.example"}).status == 403
+    with endpoint(dq, Recorder().operations, access=Access({TOKEN: "ada"})) as server:
+        linked = f"{QUERY}&X-Amz-Security-Token={TOKEN}"
+        assert server.ask(linked, headers={"Host": "queue.example"}).status == 200

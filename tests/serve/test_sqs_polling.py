@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from durableq import DurableQ
-from durableq.serve.sqs import polling
+from durableq import Busy, DurableQ
+from durableq.model.message import Received
+from durableq.serve.sqs import attending, polling
+from durableq.store.core import Receive, Store
 from tests.engine import loops
 from tests.serve.sqs_client import ON_BOTH, Sqs
 from tests.support import scaled
@@ -183,3 +185,66 @@ def test_the_messages_of_a_client_that_is_gone_are_given_back(sqs: Sqs) -> None:
     sqs.run(undo)
     (message,) = sqs.receive(url, AttributeNames=["All"])
     assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+
+
+@pytest.mark.parametrize("store_fails", [False, True], ids=["another was first", "the look fails"])
+def test_a_poll_whose_receive_or_look_failed_wakes_with_the_next_send(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch, store_fails: bool
+) -> None:
+    url, store = sqs.queue(), sqs.app.store
+    failed: list[bool] = []
+    if store_fails:
+        ready_in_ms: Any = store.ready_in_ms
+
+        def look(queues: Any) -> Any:
+            if not failed:
+                failed.append(True)
+                raise Busy
+            return ready_in_ms(queues)
+
+        monkeypatch.setattr(store, "ready_in_ms", look)
+    else:
+        receive = polling.receive
+
+        async def lose(store: Store, call: Receive) -> Received:
+            if call.queue == "q" and not failed and polling.polls_of(store).looks:
+                failed.append(True)  # the lease of the winner ends in half a minute
+                return Received([], [], 0, wait_ms=30_000)
+            return await receive(store, call)
+
+        monkeypatch.setattr(polling, "receive", lose)
+
+    async def poll() -> Any:
+        task = asyncio.create_task(sqs.ask("ReceiveMessage", url, WaitTimeSeconds=WAIT))
+        await waiting(sqs, url)
+        await sqs.ask("SendMessage", url, MessageBody="x")
+        await loops.until(lambda: bool(failed), "the failure")
+        return await task
+
+    began = time.monotonic()
+    assert sqs.run(poll)["Messages"]
+    assert failed
+    assert time.monotonic() - began < scaled(5)
+
+
+def test_maintenance_goes_on_beside_the_requests(sqs: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attending, "MAINTENANCE_SECONDS", 0.01)
+    store: Any = sqs.app.store
+    maintain, slices = store.maintain, []
+
+    def note() -> Any:
+        slices.append(1)
+        if len(slices) == 1:
+            raise Busy
+        return maintain()
+
+    monkeypatch.setattr(store, "maintain", note)
+
+    async def attend() -> None:
+        task = asyncio.create_task(attending.attend(sqs.app))
+        await loops.until(lambda: len(slices) >= 3, "slices of maintenance")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    sqs.run(attend)

@@ -2,10 +2,13 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 
 from durableq.serve.context import Context
+from durableq.serve.sqs import changing, queue_attributes
+from durableq.store.core import Capability, Store
 from durableq.testing.fakes import FakeClock
 from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
 
@@ -308,3 +311,36 @@ def test_the_numbers_of_a_queue_are_those_of_this_moment(timed: Sqs, clock: Fake
     assert timed.counts(url) == (1, 1, 0)
     clock.advance(2)
     assert timed.counts(url) == (2, 0, 0)
+
+
+def test_a_change_does_not_bring_back_a_queue_that_was_deleted_meanwhile(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, apply = sqs.queue("orders.fifo"), changing.apply
+
+    def late(store: Store, *of_change: Any) -> None:
+        store.require(Capability.CONTROL).delete_queue("orders.fifo", force=True)
+        apply(store, *of_change)
+
+    monkeypatch.setattr(queue_attributes, "apply", late)
+    changed = {"Attributes": {"DelaySeconds": "1"}}
+    assert sqs.refusal("SetQueueAttributes", url, **changed) == NO_QUEUE
+    assert sqs("ListQueues") == {}
+
+
+def test_a_refused_change_changes_nothing(sqs: Sqs) -> None:
+    url = sqs.queue("orders")
+    arn = sqs("GetQueueAttributes", url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    itself = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    before = sqs("GetQueueAttributes", url, AttributeNames=["All"])
+    attributes = {"RedrivePolicy": itself, "Policy": "{}", "DelaySeconds": "9"}
+    sqs.refusal("SetQueueAttributes", url, Attributes=attributes)
+    assert sqs("GetQueueAttributes", url, AttributeNames=["All"]) == before
+
+
+def test_a_queue_of_python_that_keeps_no_groups_is_no_fifo_queue(sqs: Sqs) -> None:
+    sqs.app.store.declare_queue("orders.fifo", {})
+    created: dict[str, Any] = {"QueueName": "orders.fifo", "Attributes": {"FifoQueue": "true"}}
+    assert sqs.refusal("CreateQueue", **created).endswith("different value for attribute FifoQueue")
+    sqs.app.store.declare_queue("orders.fifo", {"group_concurrency": 1})
+    assert sqs("CreateQueue", **created)

@@ -9,6 +9,7 @@ from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.coalescing import MemoryCoalescing
 from durableq.engines.memory.tables import Queue
 from durableq.model.endpoint import QueueDocument
+from durableq.model.errors import UnknownQueue
 from durableq.model.flow.info import limits_info
 from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.info import QueueInfo
@@ -31,12 +32,14 @@ class MemoryQueues(MemoryCoalescing):
     """The queues of the core."""
 
     @operation
-    def declare_queue(self, name: str, changes: Changes) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Changes, *, creates: bool = True) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""
         queues, changed = self._tables.queues, settings_of_changes(changes)
         wanted = checked_dead_letter_queue(changes.get(DEAD_LETTER_QUEUE))
         check_dead_letter_queue(name, wanted)
         is_new = name not in queues
+        if is_new and not creates:
+            raise UnknownQueue(name)
         if is_new:
             check_new_queue_name(name)
             queues[name] = Queue(QueueSettings(), None, Counters())

@@ -51,9 +51,11 @@ _LOWEST: Final = -1 << 63
 class SQLQueues(Operations, Control):
     """The queues of the capability of control, and those of the core, in SQL."""
 
-    def declare_queue(self, name: str, changes: Changes) -> QueueInfo:
+    def declare_queue(self, name: str, changes: Changes, *, creates: bool = True) -> QueueInfo:
         """Create a queue if it is missing, and change these settings."""
         with self._database.write() as tx:
+            if not creates:
+                tx.queue(name)
             _declare(tx, name, changes)
         return self.queue(name)
 

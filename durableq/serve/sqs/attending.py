@@ -1,4 +1,4 @@
-"""The work beside the requests of a server: move tasks, and the watch of receives that wait."""
+"""The work beside the requests of a server: move tasks, maintenance, the watch of receives."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ log = logging.getLogger("durableq.serve")
 SLICE: Final = 100
 #: Time between two looks for tasks of servers that have ended.
 IDLE_SECONDS: Final = 30.0
+#: Time between two slices of maintenance: there may be no worker that does it.
+MAINTENANCE_SECONDS: Final = 5.0
 
 
 class Mover:
@@ -41,7 +43,7 @@ class Mover:
             try:
                 pause = await self._step()
                 self._outage.end()
-            except PASSING as error:
+            except DurableQError as error:
                 self._outage.report(error)
                 pause = PAUSE_SECONDS
             if pause:
@@ -76,6 +78,18 @@ class Mover:
         return done.wait_ms / 1000
 
 
+async def maintain(store: Store) -> None:
+    """Remove what has expired, a slice at a time, until it is cancelled."""
+    outage = Outage(logged(log))
+    while True:
+        await asyncio.sleep(MAINTENANCE_SECONDS)
+        try:
+            await write(store, store.require(Capability.MAINTENANCE).maintain)
+            outage.end()
+        except DurableQError as error:
+            outage.report(error, what="maintenance")
+
+
 async def attend(app: DurableQ) -> None:
     """Run until it is cancelled, when the last request has been answered.
 
@@ -83,6 +97,9 @@ async def attend(app: DurableQ) -> None:
         app: the application whose store is served; open.
     """
     try:
-        await Mover(app.store).run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Mover(app.store).run())
+            if Capability.MAINTENANCE in app.store.capabilities:
+                tasks.create_task(maintain(app.store))
     finally:
         await polls_of(app.store).close()

@@ -44,8 +44,8 @@ class ServedQueue:
 
     @property
     def is_fifo(self) -> bool:
-        """Whether it is a FIFO queue."""
-        return self.name.is_fifo
+        """Whether it is a FIFO queue. One of Python with such a name need not keep groups."""
+        return self.name.is_fifo and self.settings.group_concurrency == 1
 
     @property
     def attributes(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from durableq.model.errors import UnknownQueue
 from durableq.model.queues import DEAD_LETTER_SUFFIX
+from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs import documents
 from durableq.serve.sqs.attributes import (
     REDRIVE_ALLOW_POLICY,
@@ -54,7 +55,7 @@ def apply(
         is_new: whether to create it.
 
     Raises:
-        ServiceError: a policy is not valid.
+        ServiceError: a policy is not valid, or the queue does not exist.
     """
     policy = _checked_policies(store, name, attributes)
     changes: dict[str, Any] = settings_of(attributes)
@@ -78,8 +79,14 @@ def apply(
             modified_at_ms=now_ms,
         )
 
+    if not is_new:
+        try:
+            store.declare_queue(name.key, changes, creates=False)
+        except UnknownQueue:  # it was deleted meanwhile
+            raise ServiceError(QUEUE_DOES_NOT_EXIST) from None
     documents.change(store, name.key, changed)
-    store.declare_queue(name.key, changes)
+    if is_new:  # its attributes are there before it is
+        store.declare_queue(name.key, changes)
 
 
 def _checked_policies(

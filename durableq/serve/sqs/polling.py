@@ -7,6 +7,7 @@ their coming. The timer is that of the next message that is due, or whose lease 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -14,11 +15,14 @@ from weakref import WeakKeyDictionary
 
 from durableq.client.coroutines import commit, read
 from durableq.client.watching import Writes, watching
-from durableq.model.errors import UnknownQueue
+from durableq.model.errors import DurableQError, UnknownQueue
 from durableq.model.limits import MAX_STORE_RECEIVES
 from durableq.model.message import Received
+from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.runtime.wakeup import WRITES_SECONDS
 from durableq.store.core import Receive, Store
+
+log = logging.getLogger("durableq.serve")
 
 #: How long the watch goes on after the last receive has ended: the next one comes soon.
 LINGER_SECONDS: Final = 5.0
@@ -70,8 +74,8 @@ class Polls:
             received = await receive(self._store, call)
             if received.messages:
                 return received
-            pause = max((received.wait_ms or 0) / 1000, WRITES_SECONDS)
-            self._deferred[call.queue] = loop.time() + pause
+            # Another was first. The next look says when; a message that is sent before that wakes.
+            self._deferred[call.queue] = loop.time() + WRITES_SECONDS
         return Received([], [], 0)
 
     @property
@@ -118,7 +122,23 @@ class Polls:
             self._task = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
-        """Look after each write, and when the next message is due, while receives wait."""
+        """Look while receives wait; after an error of the store, look again soon."""
+        outage = Outage(logged(log))
+        while True:
+            try:
+                await self._watch(outage)
+                return
+            except DurableQError as error:
+                outage.report(error)
+            except Exception:
+                log.exception("Receives that wait look again in %s s", PAUSE_SECONDS)
+            self._is_looking = False
+            if not self._waiting:
+                return
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _watch(self, outage: Outage) -> None:
+        """Look after each write, and when the next message is due."""
         async with watching(self._store) as writes:
             following = asyncio.create_task(self._follow(writes))
             try:
@@ -127,6 +147,7 @@ class Polls:
                     self._changed.clear()
                     pause = await self._look() if self._waiting else LINGER_SECONDS
                     self._is_looking = False
+                    outage.end()
                     try:
                         async with asyncio.timeout(pause):
                             await self._changed.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import InvalidInput, UnknownQueue
 from durableq.model.message import Outcome, State
 from durableq.model.queues import Counters, Counts
 from durableq.model.settings import QueueSettings
@@ -55,6 +55,14 @@ class QueuesContract(StoreCase):
         assert store.queue(ORDERS).counts.present == 1
 
     @needs(Capability.INSPECT)
+    @needs(Capability.INSPECT)
+    def test_a_change_that_creates_nothing_needs_the_queue(self, store: FullStore) -> None:
+        with pytest.raises(UnknownQueue):
+            store.declare_queue("mail", {"max_receives": 9}, creates=False)
+        assert {info.name for info in store.queues()} == {ORDERS, DEAD}
+        info = store.declare_queue(ORDERS, {"max_receives": 9}, creates=False)
+        assert info.settings.max_receives == 9
+
     def test_a_dead_letter_queue_has_settings_too(self, store: FullStore) -> None:
         info = store.declare_queue(DEAD, {"visibility_timeout_ms": 1})
         assert (info.name, info.settings.visibility_timeout_ms) == (DEAD, 1)
