@@ -6,6 +6,8 @@ from typing import Any
 
 from tests.cli.console import Result
 
+#: A condition for the rows of a queue of the shop, in any table that has its id.
+OF_ORDERS = "queue_id = (SELECT id FROM durableq_queue WHERE name = 'orders')"
 SHAPE = {"check", "name", "level", "what", "advice", "queue"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.console import Run, Shop
-from tests.cli.findings import findings, levels
+from tests.cli.findings import OF_ORDERS, findings, levels
 from tests.engine import plain
 
 AUDITED = [
@@ -51,17 +51,17 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("name", "damage", "what"),
     [
-        ("counters", "UPDATE durableq_counters SET sent = 9 WHERE queue_id = 2", "5 too few"),
+        ("counters", "UPDATE durableq_counters SET sent = 9 WHERE " + OF_ORDERS, "5 too few"),
         ("counters", "DELETE FROM durableq_message WHERE key IS NULL", "1 too few"),
         ("messages_without_queue", "UPDATE durableq_message SET queue_id = 77", "2 messages of"),
         (
             "queues_without_pair",
-            "UPDATE durableq_queue SET dead_letter_queue_id = 77 WHERE id = 2",
+            "UPDATE durableq_queue SET dead_letter_queue_id = 77 WHERE name = 'orders'",
             "1 queues whose",
         ),
         (
             "queues_without_counters",
-            "DELETE FROM durableq_counters WHERE queue_id = 2",
+            "DELETE FROM durableq_counters WHERE " + OF_ORDERS,
             "1 queues whose counters",
         ),
         (
@@ -161,7 +161,7 @@ def test_moved_messages_that_did_not_arrive_are_a_warning(run: Run, shop: Shop) 
     plain.script(
         shop.path,
         "UPDATE durableq_counters SET moved_out = moved_out + 1, sent = sent + 1 "
-        "WHERE queue_id = 2",
+        "WHERE " + OF_ORDERS,
     )
     shown = run("audit", "--json")
     assert shown.code == 0

@@ -9,7 +9,7 @@ import pytest
 from durableq import Reject
 from durableq.model.errors import DatabaseUnusable
 from tests.cli.console import Run, Shop
-from tests.cli.findings import findings
+from tests.cli.findings import OF_ORDERS, findings
 from tests.engine import plain
 
 IN_A_DAY = re.compile(r"rate: next token in 2[34] h")
@@ -96,7 +96,7 @@ def test_audit_counts_the_messages_in_flight(run: Run, limited: Shop) -> None:
     limited.dq.close()
     right = findings(run("audit", "--json"))["in_flight"]
     assert (right["level"], right["queue"]) == ("ok", "orders")
-    plain.script(limited.path, "UPDATE durableq_counters SET in_flight = 2 WHERE queue_id = 2")
+    plain.script(limited.path, "UPDATE durableq_counters SET in_flight = 2 WHERE " + OF_ORDERS)
     shown = run("audit", "--json")
     wrong = findings(shown)["in_flight"]
     assert shown.code == 6
@@ -108,7 +108,7 @@ def test_audit_counts_the_messages_in_flight(run: Run, limited: Shop) -> None:
 
 def test_the_state_of_limits_is_audited(run: Run, limited: Shop) -> None:
     limited.dq.close()
-    plain.script(limited.path, "DELETE FROM durableq_counters WHERE queue_id = 2")
+    plain.script(limited.path, "DELETE FROM durableq_counters WHERE " + OF_ORDERS)
     assert findings(run("audit", "--json"))["queues_without_counters"]["level"] == "bad"
     with pytest.raises(DatabaseUnusable, match="state of a queue's limits is missing"):
         limited.queue.receive(1)
