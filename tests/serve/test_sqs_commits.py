@@ -1,16 +1,18 @@
 """Requests share commits: each is answered after its own, and a bad one spoils no other."""
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from durableq.client.committing import LEAST_GROUP
 from durableq.store.core import Answer, Call
 from tests.engine import loops
 from tests.serve.sqs_client import ON_BOTH, Sqs
-from tests.support import new_file
+from tests.support import new_file, scaled
 
 
 def test_a_send_is_answered_after_its_commit(sqs: Sqs, tmp_path: Path) -> None:
@@ -29,39 +31,54 @@ def test_a_send_is_answered_after_its_commit(sqs: Sqs, tmp_path: Path) -> None:
     assert sqs.bodies(url) == ["x"]
 
 
+class Gate:
+    """Counts the transactions of requests, of which none begins before all requests are there."""
+
+    def __init__(self, sqs: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.groups = 0
+        self._together = sqs.app.store.together
+        self._open = threading.Event()
+        self._sqs = sqs
+        monkeypatch.setattr(sqs.app.store, "together", self._note)
+
+    def _note(self, calls: Sequence[Call]) -> list[Answer]:
+        self._open.wait(scaled(60))
+        self.groups += 1
+        return self._together(calls)
+
+    def all_of(self, action: str, url: str, requests: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Send requests at once, and return their answers."""
+        self.groups = 0
+        self._open.clear()
+
+        async def run() -> list[dict[str, Any]]:
+            asks = [self._sqs.ask(action, url, **one) for one in requests]
+            tasks = [asyncio.create_task(ask) for ask in asks]
+            await loops.turns(100)
+            self._open.set()
+            return list(await asyncio.gather(*tasks))
+
+        return self._sqs.run(run)
+
+
 @ON_BOTH
 def test_concurrent_requests_share_commits(sqs: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group has LEAST_GROUP requests at least, but for the first and the last."""
     url = sqs.queue()
-    groups: list[int] = []
-    together = sqs.app.store.together
-
-    def note(calls: Sequence[Call]) -> list[Answer]:
-        groups.append(len(calls))
-        return together(calls)
-
-    monkeypatch.setattr(sqs.app.store, "together", note)
-
-    async def many() -> list[dict[str, Any]]:
-        sends = [sqs.ask("SendMessage", url, MessageBody=str(number)) for number in range(200)]
-        return await asyncio.gather(*sends)
-
-    assert len({one["MessageId"] for one in sqs.run(many)}) == 200
-    assert len(groups) <= 40
-    groups.clear()
-
-    async def all_of_them() -> list[str]:
-        receives = [sqs.ask("ReceiveMessage", url, MaxNumberOfMessages=10) for _ in range(20)]
-        answers = await asyncio.gather(*receives)
-        messages = [message for one in answers for message in one["Messages"]]
-        deletes = [
-            sqs.ask("DeleteMessage", url, ReceiptHandle=message["ReceiptHandle"])
-            for message in messages
-        ]
-        await asyncio.gather(*deletes)
-        return [message["Body"] for message in messages]
-
-    assert sorted(sqs.run(all_of_them), key=int) == [str(number) for number in range(200)]
-    assert len(groups) <= 80
+    assert not sqs.receive(url)  # the first one counts what is in flight
+    gate = Gate(sqs, monkeypatch)
+    bodies = [str(number) for number in range(200)]
+    few = len(bodies) // LEAST_GROUP + 2
+    sent = gate.all_of("SendMessage", url, [{"MessageBody": body} for body in bodies])
+    assert len({one["MessageId"] for one in sent}) == len(bodies)
+    assert gate.groups <= few
+    answers = gate.all_of("ReceiveMessage", url, [{} for _ in bodies])
+    messages = [message for one in answers for message in one["Messages"]]
+    assert sorted(message["Body"] for message in messages) == sorted(bodies)
+    assert gate.groups <= few
+    handles = [{"ReceiptHandle": message["ReceiptHandle"]} for message in messages]
+    assert gate.all_of("DeleteMessage", url, handles) == [{}] * len(bodies)
+    assert gate.groups <= few
     assert sqs.counts(url) == (0, 0, 0)
 
 

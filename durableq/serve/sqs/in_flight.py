@@ -41,8 +41,8 @@ class InFlight:
         is_fresh = now - self._counted_at.get(key, -FRESH_SECONDS) < FRESH_SECONDS
         is_low = self._numbers.get(key, 0) < MAX_IN_FLIGHT // 2 and key in self._counted_at
         if not (is_fresh or is_low):
+            self._counted_at[key] = now  # of many receives at once, one counts
             self._numbers[key] = await read(store, _count, store, key)
-            self._counted_at[key] = now
         return self._numbers.get(key, 0) >= MAX_IN_FLIGHT
 
 
