@@ -10,7 +10,7 @@ from durableq.model.queues import DEAD_LETTER_SUFFIX
 #: Of each text of a document: a policy of SQS has up to 64 KiB.
 MAX_DOCUMENT_CHARS: Final = 256 << 10
 #: The name of the metadata with the identity of the database.
-IDENTITY: Final = "endpoint:database"
+IDENTITY: Final = "endpoint-database"
 #: How long a noted deletion is kept; AWS refuses the name for 60 seconds.
 DELETIONS_KEPT_MS: Final = 3_600_000
 #: How long the receive of an attempt id can be repeated.
