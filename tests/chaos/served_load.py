@@ -7,6 +7,7 @@ import os
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ VISIBILITY: Final = {STANDARD: 20, FIFO: 3, SOURCE: 30, DEAD: 5, MOVED: 30}
 GROUPS: Final = ("g1", "g2", "g3")
 #: Messages that wait before the senders pause.
 BACKLOG: Final = 300
+#: The rate of a move task: slow enough that kills meet it, and sends are no faster.
+MOVES_PER_SECOND: Final = 20
 _PAUSE_SECONDS: Final = 0.02
 _ARN: Final = "arn:aws:sqs:us-east-1:000000000000:"
 
@@ -207,6 +210,7 @@ class Load:
             QueueUrl=self.url(FIFO),
             MaxNumberOfMessages=5,
             WaitTimeSeconds=1,
+            ReceiveRequestAttemptId=uuid.uuid4().hex,
         )
         messages = found.get("Messages", [])
         for message in messages:
@@ -238,6 +242,7 @@ class Load:
                 continue
             self.bury(client)
             self._start_move(client)
+            self.stop.wait(len(bodies) / MOVES_PER_SECOND)  # the moves keep up
 
     def bury(self, client: Client) -> None:
         """Receive calls until all have been received once too often."""
@@ -251,7 +256,7 @@ class Load:
                 "StartMessageMoveTask",
                 SourceArn=f"{_ARN}{DEAD}",
                 DestinationArn=f"{_ARN}{MOVED}",
-                MaxNumberOfMessagesPerSecond=20,
+                MaxNumberOfMessagesPerSecond=MOVES_PER_SECOND,
             )
         except Unanswered:
             return
