@@ -54,14 +54,14 @@ def test_maintenance_removes_records_of_messages_that_are_gone(
     store: FullStore, db: Path, clock: FakeClock
 ) -> None:
     fail(store, DOWN, 5)
-    assert plain.rows(db, ROWS) == [(2, number, 1) for number in range(1, 6)]
+    assert plain.rows(db, ROWS) == [(1, number, 1) for number in range(1, 6)]
     store.set_breaker("orders", is_open=False)
     [gone, *_] = store.receive("orders", 1).messages
     assert gone.receipt is not None
     store.complete([Completion(gone.receipt)])
     assert len(plain.rows(db, ROWS)) == 5, "a success writes nothing"
     maintain(store, clock)
-    assert plain.rows(db, ROWS) == [(2, number, 1) for number in range(2, 6)]
+    assert plain.rows(db, ROWS) == [(1, number, 1) for number in range(2, 6)]
 
 
 def test_maintenance_removes_records_from_before_the_window(
