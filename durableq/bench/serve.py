@@ -36,7 +36,7 @@ _FULL: Final = "full"
 
 def _latency(name: str, target: float, operation: str, commits: int) -> Row:
     workload = {"operation": operation, "commits": commits}
-    unit = "ms over floor and commits"
+    unit = "ms over the floor"
     return Row(name, unit, target, False, 30, True, workload, synchronous=_FULL)
 
 
@@ -44,7 +44,7 @@ SEND: Final = _latency("serve: send", 1.2, "send", 1)
 RECEIVE: Final = _latency("serve: receive + delete", 2.4, "receive and delete", 2)
 BATCH: Final = _latency("serve: send a batch of 10", 2.2, "send batch", 1)
 MANY: Final = Row(
-    *("serve: 64 connections", "x one commit a request", 8, True, 40, True), synchronous=_FULL
+    *("serve: 64 connections", "x single commits", 8, True, 40, True), synchronous=_FULL
 )
 FLAT: Final = Row(
     *("serve: 100,000 messages", "x an empty queue", 1.2, False, 120, True), synchronous=_FULL

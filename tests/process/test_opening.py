@@ -28,8 +28,8 @@ def test_processes_that_open_a_missing_file_at_once_agree_on_one(
     assert ids == list(range(1, PROCESSES + 1))
     assert len(plain.column(db, "SELECT version_num FROM durableq_version")) == 1
     assert plain.column(db, "SELECT name FROM durableq_queue ORDER BY id") == [
-        "orders-dlq",
         "orders",
+        "orders-dlq",
     ]
     plain.check_sound(db)
 

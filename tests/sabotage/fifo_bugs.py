@@ -17,12 +17,14 @@ def give_a_place_to_two() -> None:
 
 def make_no_room_at_a_burial() -> None:
     left: Any = leaving.Left
-    step = left.step
+    steps = left.steps
 
     def held(self: Any, *, is_buried: bool) -> Any:
-        return groups.Step(0, 1) if is_buried else step(self, is_buried=False)
+        if not is_buried:
+            return steps(self, is_buried=False)
+        return [] if self.group is None else [(self.queue_id, self.group, groups.Step(0, 1))]
 
-    left.step = held
+    left.steps = held
 
 
 def go_on_with_the_last_of_a_group() -> None:

@@ -114,7 +114,6 @@ MISTAKES = [
     ("[[rule]]\nthen='retry'\nremove=[]", 3, "remove: it must be a string, or a list of strings"),
     ("[[rule]]\nthen='hold'\nwhen.reason='timout'", 3,
      "unknown reason 'timout' (did you mean 'timeout'?); there are handler_error"),
-    ("[[rule]]\nthen='hold'\nwhen.queue='orders-dlq'", 3, "is the name of a dead-letter queue"),
     ("[[rule]]\nthen='hold'\nwhen.queue='a b'", 3, "rule[1].when.queue: A queue's name has"),
     ("[[rule]]\nthen='hold'\nwhen.queue=[]", 3, "queue: it must be a string, or a list"),
     ("[[rule]]\nthen='hold'\nwhen.error_type=[1]", 3, "error_type: it must be a string, or"),

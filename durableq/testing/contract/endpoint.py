@@ -127,6 +127,7 @@ class DocumentsContract(StoreCase):
         with pytest.raises(UnknownQueue):
             store.begin_purge("nowhere", 60_000)
 
+    @needs(Capability.CONTROL)
     def test_a_document_goes_with_its_queue(self, store: FullStore) -> None:
         store.store_queue_document(ORDERS, '{"a":1}', "{}", expected=0)
         store.store_queue_document(DEAD, '{"a":1}', "{}", expected=0)

@@ -164,6 +164,7 @@ class DeadLetterQueuesContract(StoreCase):
         assert receive(store, queue=FAILED) == []
         assert counters_reconcile(store)
 
+    @needs(Capability.CONTROL)
     @pytest.mark.parametrize("end", ["complete", "decide", "bury", "purge", "delete"])
     def test_a_group_that_waits_for_a_dead_letter_goes_on_when_it_has_left(
         self, store: FullStore, end: str

@@ -144,7 +144,7 @@ class BuryAtReceiveContract(StoreCase):
         assert fail(store, take(store)) is Outcome.BURIED
         assert newest(store, message_id).reason == Reason.HANDLER_ERROR
 
-    @needs(Capability.INSPECT)
+    @needs(Capability.INSPECT, Capability.FLEET)
     def test_a_lost_worker_is_no_failure_there(self, store: FullStore, clock: FakeClock) -> None:
         store.declare_queue(ORDERS, AT_RECEIVE)
         message_id = send(store)

@@ -55,7 +55,6 @@ class QueuesContract(StoreCase):
         assert store.queue(ORDERS).counts.present == 1
 
     @needs(Capability.INSPECT)
-    @needs(Capability.INSPECT)
     def test_a_change_that_creates_nothing_needs_the_queue(self, store: FullStore) -> None:
         with pytest.raises(UnknownQueue):
             store.declare_queue("mail", {"max_receives": 9}, creates=False)
@@ -63,6 +62,7 @@ class QueuesContract(StoreCase):
         info = store.declare_queue(ORDERS, {"max_receives": 9}, creates=False)
         assert info.settings.max_receives == 9
 
+    @needs(Capability.INSPECT)
     def test_a_dead_letter_queue_has_settings_too(self, store: FullStore) -> None:
         info = store.declare_queue(DEAD, {"visibility_timeout_ms": 1})
         assert (info.name, info.settings.visibility_timeout_ms) == (DEAD, 1)
