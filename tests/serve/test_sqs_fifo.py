@@ -234,8 +234,9 @@ def test_an_attempt_whose_messages_were_changed_is_an_ordinary_receive(sqs: Sqs)
 
 
 def test_a_standard_queue_repeats_no_receive(sqs: Sqs) -> None:
-    said = sqs.refusal("ReceiveMessage", sqs.queue(), ReceiveRequestAttemptId="one")
-    assert said == (
-        "InvalidParameterValue: Value one for parameter ReceiveRequestAttemptId is invalid. "
-        "Reason: The request include parameter that is not valid for this queue type."
-    )
+    """Spring Cloud AWS sends an id with each receive, from queues of either kind."""
+    url = sqs.queue()
+    sqs.send(url, "x")
+    sqs.send(url, "y")
+    attempt: dict[str, Any] = {"ReceiveRequestAttemptId": "one"}
+    assert [sqs.bodies(url, 1, **attempt) for _ in range(2)] == [["x"], ["y"]]

@@ -31,7 +31,7 @@ from durableq.serve.sqs.ids import message_id, sequence_number
 from durableq.serve.sqs.in_flight import in_flight, wait_for_room
 from durableq.serve.sqs.names import from_key
 from durableq.serve.sqs.polling import polls_of, receive
-from durableq.serve.sqs.reading import Parameters, bounded, invalid_value, texts
+from durableq.serve.sqs.reading import Parameters, bounded, texts
 from durableq.store.core import Receive, Release
 
 MAX_MESSAGES: Final = 10
@@ -104,15 +104,13 @@ def _whole(parameters: Parameters, name: str, least: int, most: int) -> int | No
 def _attempt_of(queue: ServedQueue, parameters: Parameters) -> str | None:
     """Return the id by which a receive of a FIFO queue is repeated; None: it has none.
 
+    It means nothing for a standard queue, to which Spring Cloud AWS sends one all the same.
+
     Raises:
-        ServiceError: it is not valid, or the queue is a standard queue.
+        ServiceError: it is not valid.
     """
-    name = "ReceiveRequestAttemptId"
-    given = identifier(parameters, name)
-    if given is not None and not queue.is_fifo:
-        reason = "The request include parameter that is not valid for this queue type."
-        raise invalid_value(given, name, reason)
-    return given
+    given = identifier(parameters, "ReceiveRequestAttemptId")
+    return given if queue.is_fifo else None
 
 
 def _wait_seconds(queue: ServedQueue, parameters: Parameters) -> int:
