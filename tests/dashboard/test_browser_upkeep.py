@@ -139,3 +139,4 @@ def test_the_keyboard_reaches_these_pages(place: Place) -> None:
     browser.open(place.url)
     browser.tab_to("Keys").send_keys(Keys.ENTER)
     wait_for(lambda: browser.run("return location.pathname") == "/keys", what="the page of keys")
+    assert browser.says() == []

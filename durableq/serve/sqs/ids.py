@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from durableq.model.wire_message import DATABASE_BITS, message_uuid
+from durableq.model.wire_message import message_uuid
 from durableq.store.core import Capability, Store
 
 #: The sequence number before the first: they have 20 digits, as those of AWS.
 _BEFORE_FIRST: Final = 10**19
-#: The name of the metadata; without a colon, for that would be of a queue, and deleted with it.
-_IDENTITY: Final = "sqs-database"
 
 
 def message_id(store: Store, id_: str, redrives: int = 0) -> str:
@@ -35,13 +32,11 @@ _databases: WeakKeyDictionary[Store, int] = WeakKeyDictionary()
 
 
 def database_of(store: Store) -> int:
-    """Return the identity of a database, of 48 bits, which is drawn at the first call.
+    """Return the identity of a database.
 
     It is read once by each process, in the thread that looks up a queue: see `catalog.load`.
     """
     found = _databases.get(store)
     if found is None:
-        metadata = store.require(Capability.METADATA)
-        metadata.compare_and_set(_IDENTITY, str(secrets.randbits(DATABASE_BITS)), expected=None)
-        found = _databases[store] = int(metadata.get_metadata(_IDENTITY) or 0)
+        found = _databases[store] = store.require(Capability.ENDPOINT).database_id()
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from durableq.client.coroutines import write
 from durableq.serve.context import Context
 from durableq.serve.sqs import catalog, documents, policies
+from durableq.serve.sqs.catalog import ServedQueue
 from durableq.serve.sqs.documents import Document
 from durableq.serve.sqs.reading import invalid, missing, required_text, texts, texts_by_name
 
@@ -46,9 +47,7 @@ async def tag_queue(context: Context, parameters: dict[str, Any]) -> dict[str, A
         check_tags(tags, queue.name.name)
         return replace(document, tags=tags)
 
-    await write(context.store, documents.change, context.store, queue.key, tagged)
-    catalog.forget(context.store, queue.key)
-    return {}
+    return await _changed(context, queue, tagged)
 
 
 async def untag_queue(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -62,9 +61,7 @@ async def untag_queue(context: Context, parameters: dict[str, Any]) -> dict[str,
         tags = {key: value for key, value in document.tags.items() if key not in keys}
         return replace(document, tags=tags)
 
-    await write(context.store, documents.change, context.store, queue.key, untagged)
-    catalog.forget(context.store, queue.key)
-    return {}
+    return await _changed(context, queue, untagged)
 
 
 async def list_queue_tags(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -83,9 +80,7 @@ async def add_permission(context: Context, parameters: dict[str, Any]) -> dict[s
         policy = document.attributes.get("Policy", "")
         return _with_policy(document, policies.added(policy, queue.name, label, accounts, actions))
 
-    await write(context.store, documents.change, context.store, queue.key, permitted)
-    catalog.forget(context.store, queue.key)
-    return {}
+    return await _changed(context, queue, permitted)
 
 
 async def remove_permission(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +92,14 @@ async def remove_permission(context: Context, parameters: dict[str, Any]) -> dic
         policy = document.attributes.get("Policy", "")
         return _with_policy(document, policies.removed(policy, queue.name, label))
 
-    await write(context.store, documents.change, context.store, queue.key, withdrawn)
+    return await _changed(context, queue, withdrawn)
+
+
+async def _changed(
+    context: Context, queue: ServedQueue, changed: Callable[[Document], Document]
+) -> dict[str, Any]:
+    """Change the document of a queue, and return the answer, which is empty."""
+    await write(context.store, documents.change, context.store, queue.key, changed)
     catalog.forget(context.store, queue.key)
     return {}
 
