@@ -3,6 +3,9 @@
 Latencies are what boto3 waits beyond its own floor and the synced commits of its calls, all
 measured in turns in the same run: the floor is a local server that answers the same bytes, the
 commit is one hand-written send on a file beside.
+
+What group commit gives is measured against the same server with one operation in each commit, in
+turns in the same run: on the disk as it is, and with commits that take DISK_MS longer.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+import psutil
+
 from durableq.bench.app import QUEUE
 from durableq.bench.figures import Figure, Row, Setting, Spread, Theme
 from durableq.bench.raw import Raw
-from durableq.bench.serve_load import cpu_of_polls, requests_per_second
+from durableq.bench.serve_load import cpu_of_polls, cpu_seconds, requests_per_second
 from durableq.bench.serve_process import Floor, Served, call
 from durableq.client.app import DurableQ
 from durableq.model.errors import Unsupported
@@ -29,8 +34,12 @@ CALLS: Final = 100
 BACKLOG: Final = 100_000
 CONNECTIONS: Final = 64
 POLLS: Final = 100
+#: What a commit takes longer on the slow disk: a fast hard disk, or the volume of a cloud.
+DISK_MS: Final = 4
+#: Requests of a round for each one of the server with single commits, which is slower.
+_MORE: Final = 4
 BODY: Final = "x" * 256
-_MS: Final = 1e3
+_MS, _US = 1e3, 1e6
 _FULL: Final = "full"
 
 
@@ -43,14 +52,20 @@ def _latency(name: str, target: float, operation: str, commits: int) -> Row:
 SEND: Final = _latency("serve: send", 1.2, "send", 1)
 RECEIVE: Final = _latency("serve: receive + delete", 2.4, "receive and delete", 2)
 BATCH: Final = _latency("serve: send a batch of 10", 2.2, "send batch", 1)
-MANY: Final = Row(
-    *("serve: 64 connections", "x single commits", 8, True, 40, True), synchronous=_FULL
-)
+
+
+def _many(name: str, commit_ms: int) -> Row:
+    workload = {"commit_ms": commit_ms}
+    return Row(name, "x single commits", 8, True, 40, True, workload, synchronous=_FULL)
+
+
+MANY: Final = _many("serve: 64 connections", 0)
+SLOW: Final = _many(f"serve: 64, disk {DISK_MS} ms slower", DISK_MS)
 FLAT: Final = Row(
     *("serve: 100,000 messages", "x an empty queue", 1.2, False, 120, True), synchronous=_FULL
 )
 IDLE: Final = Row(*("serve: 100 long polls", "% of a core", 2, False, 40, True), synchronous=_FULL)
-ROWS: Final = (SEND, RECEIVE, BATCH, MANY, FLAT, IDLE)
+ROWS: Final = (SEND, RECEIVE, BATCH, MANY, SLOW, FLAT, IDLE)
 
 
 class Side:
@@ -115,9 +130,10 @@ class Bench:
 
     Args:
         setting: of the run.
+        variant: of the server, as `Served` takes it.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, **variant: int) -> None:
         self._stack = ExitStack()
         path = setting.folder / "commit.db"
         with DurableQ(path) as app:
@@ -126,7 +142,7 @@ class Bench:
         self._stack.callback(self._raw.close)
         self._count = 0
         url = f"sqlite:///{setting.folder / 'served.db'}?synchronous={setting.synchronous}"
-        self.served = self._stack.enter_context(Served(url))
+        self.served = self._stack.enter_context(Served(url, **variant))
         self.queue = f"{self.served.url}/000000000000/{QUEUE}"
         attributes = {"VisibilityTimeout": "3600"}
         call(self.served.url, "CreateQueue", {"QueueName": QUEUE, "Attributes": attributes})
@@ -171,6 +187,31 @@ class Bench:
         requests_per_second(self.served.url, "SendMessageBatch", action, CONNECTIONS, count // 10)
 
 
+class Load:
+    """Sends over many connections at once.
+
+    Args:
+        bench: the server.
+        requests: of a round.
+    """
+
+    def __init__(self, bench: Bench, requests: int) -> None:
+        self._bench = bench
+        self._requests = requests
+        self._process = psutil.Process(bench.served.pid)
+        #: Processor time of the server for a request, in each round.
+        self.cpu_us: list[float] = []
+
+    def requests_per_second(self) -> float:
+        """Send the messages of a round; return how many were answered in a second."""
+        parameters = {"QueueUrl": self._bench.queue, "MessageBody": BODY}
+        url, before = self._bench.served.url, cpu_seconds(self._process)
+        rate = requests_per_second(url, "SendMessage", parameters, CONNECTIONS, self._requests)
+        seconds = cpu_seconds(self._process) - before
+        self.cpu_us.append(_US * seconds / self._requests)
+        return rate
+
+
 def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
     """Measure rows of this module, each on a server of its own."""
     rounds = setting.rounds or (QUICK_ROUNDS if setting.quick else ROUNDS)
@@ -178,7 +219,7 @@ def measure(rows: Sequence[Row], setting: Setting) -> Iterator[Figure]:
         folder = setting.folder / str(number)
         folder.mkdir()
         own = replace(setting, folder=folder)
-        with Bench(own) as bench:
+        with Bench(own, commit_ms=row.workload.get("commit_ms", 0)) as bench:
             yield _MEASURES.get(row.name, _of_latency)(row, bench, own, rounds)
 
 
@@ -207,19 +248,21 @@ def _of_latency(row: Row, bench: Bench, setting: Setting, rounds: int) -> Figure
 
 
 def _of_many(row: Row, bench: Bench, setting: Setting, rounds: int) -> Figure:
-    count = _count(setting)
-    parameters = {"QueueUrl": bench.queue, "MessageBody": BODY}
-    url, each = bench.served.url, CONNECTIONS * max(count // 5, 4)
-    works = {
-        "requests/s": lambda: requests_per_second(
-            url, "SendMessage", parameters, CONNECTIONS, each
-        ),
-        "one commit, ms": lambda: bench.commit_ms(count),
-    }
-    found = _in_turns(row, works, rounds, setting)
-    pairs = zip(found["requests/s"], found["one commit, ms"], strict=True)
-    value = Spread.of([rate * commit / _MS for rate, commit in pairs])
+    """Send over many connections; beside it a server with one operation in each commit."""
+    folder = setting.folder / "single"
+    folder.mkdir()
+    requests = CONNECTIONS * max(_count(setting) // 5, 4)
+    with Bench(replace(setting, folder=folder), most=1, **row.workload) as other:
+        groups, singles = Load(bench, requests), Load(other, requests // _MORE)
+        works = {
+            "groups, requests/s": groups.requests_per_second,
+            "single commits, requests/s": singles.requests_per_second,
+        }
+        found = _in_turns(row, works, rounds, setting)
+    value = Spread.of([many / one for many, one in zip(*found.values(), strict=True)])
     details = {name: Spread.of(sample) for name, sample in found.items()}
+    details["groups, µs CPU"] = Spread.of(groups.cpu_us[1:])
+    details["single commits, µs CPU"] = Spread.of(singles.cpu_us[1:])
     return Figure(row, setting.synchronous, value, details)
 
 
@@ -271,5 +314,10 @@ def _in_turns(
     return found
 
 
-_MEASURES: Final = {MANY.name: _of_many, FLAT.name: _of_backlog, IDLE.name: _of_polls}
+_MEASURES: Final = {
+    MANY.name: _of_many,
+    SLOW.name: _of_many,
+    FLAT.name: _of_backlog,
+    IDLE.name: _of_polls,
+}
 SERVE: Final = Theme("serve", ROWS, measure, ROUNDS)

@@ -85,10 +85,15 @@ async def _cpu_of_polls(
     for _, writer in streams:
         writer.write(sent)
     await asyncio.sleep(_SETTLE_SECONDS)
-    before, began = process.cpu_times(), time.perf_counter()
+    before, began = cpu_seconds(process), time.perf_counter()
     await asyncio.sleep(seconds)
-    after, ended = process.cpu_times(), time.perf_counter()
+    used, ended = cpu_seconds(process) - before, time.perf_counter()
     for _, writer in streams:
         writer.close()
-    used = after.user + after.system - before.user - before.system
-    return float(used / (ended - began))
+    return used / (ended - began)
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Return the processor time that a process has used, its user's and the system's."""
+    times = process.cpu_times()
+    return float(times.user + times.system)

@@ -1,4 +1,4 @@
-"""Processes of the benchmark of `durableq serve`: the server, and the floor beside it.
+"""Processes of the benchmark of `durableq serve`: servers, and the floor beside them.
 
 The floor answers each action with the bytes of a real answer, and does nothing else. Run as a
 script, this module is the floor: it reads one line of JSON (action to answer, in hexadecimal) and
@@ -31,11 +31,14 @@ class Served(PipedProcess):
 
     Args:
         database: URL of the file.
+        most: operations of a commit; 0: as many as by itself.
+        commit_ms: the time that each commit takes longer, as on a slow disk.
     """
 
-    def __init__(self, database: str) -> None:
-        arguments = ("-m", "durableq", "serve", "--db", database, "--port", "0")
-        super().__init__("durableq serve", *arguments)
+    def __init__(self, database: str, *, most: int = 0, commit_ms: int = 0) -> None:
+        variant = ("durableq.bench.serve_variant", str(most), str(commit_ms))
+        module = variant if most or commit_ms else ("durableq",)
+        super().__init__("durableq serve", "-m", *module, "serve", "--db", database, "--port", "0")
         self.url = self.answer().strip()
 
 

@@ -54,6 +54,8 @@ MAY_REACH_INTO_ENGINES = {
     ("durableq/contrib/django/sqlite3/base.py", "durableq.engines.sqlite.application_connection"),
     # The benchmark's statements by hand run on the same library.
     ("durableq/bench/raw.py", "durableq.engines.sqlite.driver.driver"),
+    # Its slow disk is a wait before COMMIT.
+    ("durableq/bench/serve_variant.py", "durableq.engines.sqlite.database.Database"),
     ("durableq/bench/postgres/server.py", "durableq.engines.postgres.connecting.connect"),
     ("durableq/bench/postgres/server.py", "durableq.engines.postgres.driver.driver"),
     ("durableq/bench/postgres/server.py", "durableq.engines.postgres.location.Location"),

@@ -153,12 +153,22 @@ def test_the_rows_of_the_endpoint_are_measured() -> None:
     ran = bench("serve", "--quick", "--rounds", "1", "--json")
     assert ran.returncode == 0, ran.stderr
     rows = {row["name"]: row for row in json.loads(ran.stdout)["rows"]}
-    assert len(rows) == 6
+    assert len(rows) == 7
     for name in ("serve: send", "serve: receive + delete", "serve: send a batch of 10"):
         parts = rows[name]["details"]
         assert set(parts) == {"boto3, ms", "floor, ms", "one commit, ms"}
         assert all(parts[side]["median"] > 0 for side in parts)
-    assert rows["serve: 64 connections"]["value"]["median"] > 0
+    for name in ("serve: 64 connections", "serve: 64, disk 4 ms slower"):
+        sides = rows[name]["details"]
+        assert set(sides) == {
+            f"{side}, {unit}"
+            for side in ("groups", "single commits")
+            for unit in ("requests/s", "µs CPU")
+        }
+        assert rows[name]["value"]["median"] > 0
+    # Each request of that server waits for a commit of its own, of 4 ms.
+    slow = rows["serve: 64, disk 4 ms slower"]["details"]
+    assert slow["single commits, requests/s"]["high"] < 250
     assert rows["serve: 100,000 messages"]["value"]["median"] > 0
     assert 0 <= rows["serve: 100 long polls"]["value"]["median"] < 100
 
