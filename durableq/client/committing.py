@@ -293,9 +293,15 @@ def _tell(answered: Iterable[Operation]) -> None:
 
 
 def _release(operation: Operation) -> Operation | None:
-    """Return the release of the messages that an operation has received, if there are any."""
-    received = operation.answer
+    """Return the release of the messages that an operation has received, if there are any.
+
+    Those of a receive with an attempt id stay leased: its caller asks again for them, and may have
+    them under this very lease by now.
+    """
+    received, call = operation.answer, operation.call
     if not isinstance(received, Received) or not received.messages:
+        return None
+    if isinstance(call, Receive) and call.served is not None and call.served.attempt_id is not None:
         return None
     return Operation(Release([one.receipt for one in received.messages if one.receipt]))
 

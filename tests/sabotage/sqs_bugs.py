@@ -6,8 +6,9 @@ import asyncio
 from functools import partial
 from typing import Any
 
+from durableq.client import committing
 from durableq.serve.sqs import polling, receiving, sending, settling
-from durableq.store.core import Capability
+from durableq.store.core import Capability, Release
 
 
 def answer_a_send_before_its_commit() -> None:
@@ -45,6 +46,31 @@ def keep_the_lease_of_a_client_that_is_gone() -> None:
     module.partial = lambda *_: partial(nothing)
 
 
+def take_back_what_is_repeated() -> None:
+    """The messages of a receive with an attempt id are released when its client is gone."""
+    module: Any = receiving
+    receive = module._received
+
+    async def received(context: Any, queue: Any, call: Any, seconds: float) -> Any:
+        messages = await receive(context, queue, call, seconds)
+        receipts = [message.receipt for message in messages]
+        context.undo.append(partial(module.commit, context.store, module.Release(receipts)))
+        return messages
+
+    module._received = received
+
+
+def release_what_is_repeated() -> None:
+    """So are those of a receive that was cancelled while it was committed."""
+    module: Any = committing
+
+    def release(operation: Any) -> Any:
+        receipts = [one.receipt for one in getattr(operation.answer, "messages", ())]
+        return committing.Operation(Release(receipts)) if receipts else None
+
+    module._release = release
+
+
 def delete_from_a_fifo_queue_after_the_lease() -> None:
     """A handle of a FIFO queue outlives its lease."""
     module: Any = settling
@@ -69,9 +95,12 @@ BUGS = (
     answer_a_send_before_its_commit,
     delete_by_an_old_handle,
     keep_the_lease_of_a_client_that_is_gone,
+    take_back_what_is_repeated,
+    release_what_is_repeated,
     delete_from_a_fifo_queue_after_the_lease,
     miss_the_writes_of_others,
 )
+_FIFO = "tests/serve/test_sqs_fifo.py::"
 _POLLING = "tests/serve/test_sqs_polling.py::"
 SEEN_BY = [
     (
@@ -87,8 +116,16 @@ SEEN_BY = [
         _POLLING + "test_the_messages_of_a_client_that_is_gone_are_given_back",
     ),
     (
+        "take_back_what_is_repeated",
+        _FIFO + "test_a_repeated_receive_keeps_its_lease_when_the_first_one_is_given_up",
+    ),
+    (
+        "release_what_is_repeated",
+        _FIFO + "test_a_cancelled_receive_with_an_attempt_id_is_repeated",
+    ),
+    (
         "delete_from_a_fifo_queue_after_the_lease",
-        "tests/serve/test_sqs_fifo.py::test_a_handle_of_a_fifo_queue_ends_with_its_lease",
+        _FIFO + "test_a_handle_of_a_fifo_queue_ends_with_its_lease",
     ),
     ("miss_the_writes_of_others", _POLLING + "test_a_poll_wakes_with_a_send_of_python"),
 ]

@@ -1,5 +1,7 @@
 """FIFO queues over SQS: order, groups, deduplication, sequence numbers."""
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -231,6 +233,50 @@ def test_an_attempt_whose_messages_were_changed_is_an_ordinary_receive(sqs: Sqs)
     (first,) = sqs.receive(url, **attempt)
     sqs.delete(url, first)
     assert sqs.bodies(url, **attempt) == ["b1"]
+
+
+@ON_BOTH
+def test_a_repeated_receive_keeps_its_lease_when_the_first_one_is_given_up(sqs: Sqs) -> None:
+    """A server learns late that the client of the first one is gone."""
+    url = fifo(sqs)
+    send(sqs, url, "a1", "a2")
+    attempt: dict[str, Any] = {"ReceiveRequestAttemptId": "one"}
+    assert sqs.bodies(url, **attempt) == ["a1", "a2"]
+    again = sqs.receive(url, 10, **attempt)
+    for undo in sqs.context.undo:
+        sqs.run(undo)
+    assert not sqs.receive(url)
+    for message in again:
+        sqs.delete(url, message)
+
+
+def test_a_cancelled_receive_with_an_attempt_id_is_repeated(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = fifo(sqs)
+    send(sqs, url, "a1", "a2")
+    attempt: dict[str, Any] = {"ReceiveRequestAttemptId": "one"}
+    store: Any = sqs.app.store
+    together, begun, may_end = store.together, threading.Event(), threading.Event()
+
+    def held(calls: Any) -> Any:
+        begun.set()
+        may_end.wait(60)
+        return together(calls)
+
+    async def cancel() -> None:
+        receive = asyncio.create_task(sqs.ask("ReceiveMessage", url, **attempt))
+        await asyncio.to_thread(begun.wait, 60)
+        receive.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receive
+        may_end.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "together", held)
+        sqs.run(cancel)
+    assert not sqs.receive(url)
+    assert sqs.bodies(url, **attempt) == ["a1"]
 
 
 def test_a_standard_queue_repeats_no_receive(sqs: Sqs) -> None:

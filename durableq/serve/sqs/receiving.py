@@ -1,6 +1,7 @@
 """ReceiveMessage: leases, long polling, and messages as a client gets them.
 
-The messages of a request whose client is gone are given back, uncounted.
+The messages of a request whose client is gone are given back, uncounted; but not those of a receive
+with an attempt id, which its client repeats.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ async def receive_message(context: Context, parameters: dict[str, Any]) -> dict[
     messages = await _received(context, queue, call, seconds)
     if not messages:
         return {}
-    receipts = [message.receipt for message in messages if message.receipt]
-    context.undo.append(partial(commit, context.store, Release(receipts)))
+    if call.served is None or call.served.attempt_id is None:
+        receipts = [message.receipt for message in messages if message.receipt]
+        context.undo.append(partial(commit, context.store, Release(receipts)))
     return {"Messages": [shown.message(context, queue, message) for message in messages]}
 
 
