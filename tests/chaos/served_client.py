@@ -39,7 +39,7 @@ class Refused(Exception):
 
 
 class Client:
-    """One connection at a time, which a thread has for itself.
+    """One connection at a time, which a thread has for itself. It waits until a server listens.
 
     Args:
         port: of the endpoint on this machine.
@@ -48,6 +48,12 @@ class Client:
     def __init__(self, port: int) -> None:
         self._port = port
         self._connection: http.client.HTTPConnection | None = None
+        #: Requests whose answer was lost.
+        self.unanswered = 0
+
+    def url(self, queue: str) -> str:
+        """Return the URL of a queue."""
+        return f"http://127.0.0.1:{self._port}/000000000000/{queue}"
 
     def __call__(self, action: str, **parameters: Any) -> dict[str, Any]:
         """Call an action and return its answer.
@@ -68,11 +74,18 @@ class Client:
             body = answer.read().decode()
         except (OSError, http.client.HTTPException) as error:
             self.close()
+            self.unanswered += 1
             raise Unanswered(str(error)) from error
         if answer.status != 200:
             raise Refused(answer.status, body)
         found: dict[str, Any] = json.loads(body)
         return found
+
+    def again(self, action: str, **parameters: Any) -> dict[str, Any]:
+        """Call an action that may be repeated until it is answered, by whichever server."""
+        while True:
+            with suppress(Unanswered):
+                return self(action, **parameters)
 
     def close(self) -> None:
         if self._connection is not None:
@@ -81,11 +94,18 @@ class Client:
 
     def _connected(self) -> http.client.HTTPConnection:
         if self._connection is None:
-            made = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
-            made.connect()
-            made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connection = made
+            self._connection = wait_for(self._connect, seconds=60, what="a server that listens")
         return self._connection
+
+    def _connect(self) -> http.client.HTTPConnection | None:
+        """Return a new connection; None: no server listens, so no request was sent."""
+        made = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        try:
+            made.connect()
+        except ConnectionRefusedError:
+            return None
+        made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
 
 
 class Endpoint:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -91,6 +92,38 @@ class Ledger:
             )
 
 
+@dataclass
+class Held:
+    """A message that a consumer has received. Times are seconds of the monotonic clock.
+
+    Args:
+        group: of the message.
+        asked: before the request of its receive.
+        answered: after the answer.
+        until: the earliest end of its lease, or the request by which the consumer let it go.
+    """
+
+    group: str
+    asked: float
+    answered: float
+    until: float
+
+
+class Holds:
+    """Messages that the consumers of a FIFO queue hold, written by many threads."""
+
+    def __init__(self) -> None:
+        self.held: list[Held] = []
+        #: Leases that ended too early, in words.
+        self.lost: list[str] = []
+        #: Receives that were repeated, because their answer was lost.
+        self.repeated = 0
+
+    def hold(self, group: str, asked: float, answered: float, until: float) -> Held:
+        self.held.append(Held(group, asked, answered, until))
+        return self.held[-1]
+
+
 def problems(
     ledger: Ledger, left: Sequence[tuple[str, str]], *, workers: bool = False
 ) -> list[str]:
@@ -141,6 +174,23 @@ def order_problems(received: Iterable[str]) -> list[str]:
         if int(number) > reached[group] + 1:
             found.append(f"{text} came when {reached[group]} was the highest of {group}")
         reached[group] = max(reached[group], int(number))
+    return found
+
+
+def hold_problems(held: Iterable[Held]) -> list[str]:
+    """Return in words where a group was received while a consumer held a message of it."""
+    by_group: dict[str, list[Held]] = defaultdict(list)
+    for one in sorted(held, key=lambda one: one.answered):
+        by_group[one.group].append(one)
+    found = []
+    for group, ones in by_group.items():
+        starts = [one.answered for one in ones]
+        ends = [*itertools.accumulate((one.until for one in ones), max)]
+        for one in ones:
+            before = bisect_left(starts, one.asked)  # those that were held before its request
+            if before and ends[before - 1] > one.answered:
+                left = ends[before - 1] - one.answered
+                found.append(f"{group} was received {left:.3f} s before another let it go")
     return found
 
 

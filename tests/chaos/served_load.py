@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
 import threading
-import time
 import traceback
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from tests.chaos.served_client import Client, Refused, Unanswered
-from tests.chaos.served_ledger import Ledger
+from tests.chaos.served_ledger import Holds, Ledger
+from tests.chaos.served_queues import DEAD, FIFO, MOVED, SOURCE, STANDARD, VISIBILITY
+from tests.chaos.served_takers import ParcelTaker, StepTaker
 
-STANDARD: Final = "parcels"
-FIFO: Final = "steps.fifo"
-SOURCE: Final = "calls"
-DEAD: Final = "calls-dead"
-MOVED: Final = "calls-moved"
-#: Leases outlive the restart of a server, except where a lost answer must not hold a group.
-VISIBILITY: Final = {STANDARD: 20, FIFO: 3, SOURCE: 30, DEAD: 5, MOVED: 30}
-GROUPS: Final = ("g1", "g2", "g3")
+#: Groups of the FIFO queue, and the messages of each send.
+GROUPS: Final = {"g1": 1, "g2": 1, "g3": 4}
 #: Messages that wait before the senders pause.
 BACKLOG: Final = 300
 #: The rate of a move task: slow enough that kills meet it, and sends are no faster.
@@ -45,6 +40,7 @@ class Load:
     order_file: Path
     parcels: Ledger = field(default_factory=Ledger)
     steps: Ledger = field(default_factory=Ledger)
+    holds: Holds = field(default_factory=Holds)
     calls: dict[str, bool] = field(default_factory=dict)
     moves: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -52,9 +48,6 @@ class Load:
 
     def __post_init__(self) -> None:
         self._threads: list[threading.Thread] = []
-
-    def url(self, queue: str) -> str:
-        return f"http://127.0.0.1:{self.port}/000000000000/{queue}"
 
     def create_queues(self) -> None:
         client = Client(self.port)
@@ -66,14 +59,14 @@ class Load:
             if queue == SOURCE:
                 attributes["RedrivePolicy"] = json.dumps(policy)
             made = client("CreateQueue", QueueName=queue, Attributes=attributes)
-            assert made["QueueUrl"] == self.url(queue)
+            assert made["QueueUrl"] == client.url(queue)
         client.close()
 
     def start(self) -> None:
         works: list[Callable[[Client], None]] = [
             *(self._send_parcels, self._send_parcels_in_batches),
             *(self._take_parcels, self._take_parcels),
-            *((lambda client, group=group: self._send_steps(client, group)) for group in GROUPS),
+            *(partial(self._send_steps, group=group, size=size) for group, size in GROUPS.items()),
             *(self._take_steps, self._take_steps),
             self._move_calls,
         ]
@@ -97,14 +90,6 @@ class Load:
         finally:
             client.close()
 
-    def again(self, client: Client, action: str, **parameters: Any) -> dict[str, Any]:
-        """Call an action that may be repeated until it is answered, by whichever server."""
-        while True:
-            try:
-                return client(action, **parameters)
-            except Unanswered:
-                time_to_retry.wait(_PAUSE_SECONDS)
-
     def _send_parcels(self, client: Client) -> None:
         number = 0
         while not self.stop.is_set():
@@ -112,7 +97,7 @@ class Load:
             body = f"single {number}"
             self.parcels.sending(body)
             try:
-                sent = client("SendMessage", QueueUrl=self.url(STANDARD), MessageBody=body)
+                sent = client("SendMessage", QueueUrl=client.url(STANDARD), MessageBody=body)
             except Unanswered:
                 self.stop.wait(_PAUSE_SECONDS)
                 continue
@@ -128,7 +113,7 @@ class Load:
                 self.parcels.sending(body)
             entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
             try:
-                sent = client("SendMessageBatch", QueueUrl=self.url(STANDARD), Entries=entries)
+                sent = client("SendMessageBatch", QueueUrl=client.url(STANDARD), Entries=entries)
             except Unanswered:
                 self.stop.wait(_PAUSE_SECONDS)
                 continue
@@ -141,91 +126,22 @@ class Load:
             self.stop.wait(_PAUSE_SECONDS)
 
     def _take_parcels(self, client: Client) -> None:
-        url = self.url(STANDARD)
-        while not self.stop.is_set():
-            began, asked = time.monotonic(), self.parcels.event()
-            try:
-                found = client(
-                    "ReceiveMessage", QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1
-                )
-            except Unanswered:
-                self.stop.wait(_PAUSE_SECONDS)
-                continue
-            messages = found.get("Messages", [])
-            for message in messages:
-                self.parcels.received(asked, message["MessageId"], message["Body"])
-            self._delete_parcels(client, messages, began + VISIBILITY[STANDARD])
-
-    def _delete_parcels(self, client: Client, messages: list[dict[str, Any]], end: float) -> None:
-        """Delete messages; a delete counts whose answer comes within the lease."""
-        url = self.url(STANDARD)
-        for message in messages:
-            self.parcels.deleting(message["Body"])
-        entries = [
-            {"Id": str(at), "ReceiptHandle": message["ReceiptHandle"]}
-            for at, message in enumerate(messages)
-        ]
-        if len(entries) > 1:
-            answer = self.again(client, "DeleteMessageBatch", QueueUrl=url, Entries=entries)
-            deleted = [int(one["Id"]) for one in answer["Successful"]]
-        else:
-            for entry in entries:
-                handle = entry["ReceiptHandle"]
-                self.again(client, "DeleteMessage", QueueUrl=url, ReceiptHandle=handle)
-            deleted = [*range(len(entries))]
-        if time.monotonic() < end:
-            for at in deleted:
-                self.parcels.deleted(messages[at]["Body"])
-
-    def _send_steps(self, client: Client, group: str) -> None:
-        number = 0
-        while not self.stop.is_set():
-            number += 1
-            body = f"{group} {number}"
-            self.steps.sending(body)
-            sent = self.again(
-                client,
-                "SendMessage",
-                QueueUrl=self.url(FIFO),
-                MessageBody=body,
-                MessageGroupId=group,
-                MessageDeduplicationId=f"{group}-{number}",
-            )
-            self.steps.sent(body, sent["MessageId"])
-            self.stop.wait(_PAUSE_SECONDS)
+        ParcelTaker(client, self.parcels).take(self.stop)
 
     def _take_steps(self, client: Client) -> None:
-        descriptor = os.open(self.order_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            while not self.stop.is_set():
-                self._take_some_steps(client, descriptor)
-        finally:
-            os.close(descriptor)
+        StepTaker(client, self.steps, self.holds, self.order_file).take(self.stop)
 
-    def _take_some_steps(self, client: Client, descriptor: int) -> None:
-        asked = self.steps.event()
-        found = self.again(
-            client,
-            "ReceiveMessage",
-            QueueUrl=self.url(FIFO),
-            MaxNumberOfMessages=5,
-            WaitTimeSeconds=1,
-            ReceiveRequestAttemptId=uuid.uuid4().hex,
-        )
-        messages = found.get("Messages", [])
-        for message in messages:
-            self.steps.received(asked, message["MessageId"], message["Body"])
-        for message in messages:
-            os.write(descriptor, f"{message['Body']} client {threading.get_native_id()}\n".encode())
-            self.steps.deleting(message["Body"])
-            handle = message["ReceiptHandle"]
-            try:
-                self.again(client, "DeleteMessage", QueueUrl=self.url(FIFO), ReceiptHandle=handle)
-            except Refused as error:
-                if "expired" not in str(error):
-                    raise
-                return  # its lease has ended, and with it the right to go on in the group
-            self.steps.deleted(message["Body"])
+    def _send_steps(self, client: Client, group: str, size: int) -> None:
+        """Send the messages of a group, and repeat what was not answered, under the same ids."""
+        for start in itertools.count(1, size):
+            if self.stop.is_set():
+                return
+            steps = [_step(group, number) for number in range(start, start + size)]
+            for one in steps:
+                self.steps.sending(one["MessageBody"])
+            for one, message_id in zip(steps, _sent(client, steps), strict=True):
+                self.steps.sent(one["MessageBody"], message_id)
+            self.stop.wait(_PAUSE_SECONDS * size)
 
     def _move_calls(self, client: Client) -> None:
         number = 0
@@ -235,7 +151,7 @@ class Load:
             entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
             self.calls |= dict.fromkeys(bodies, False)
             try:
-                client("SendMessageBatch", QueueUrl=self.url(SOURCE), Entries=entries)
+                client("SendMessageBatch", QueueUrl=client.url(SOURCE), Entries=entries)
                 self.calls |= dict.fromkeys(bodies, True)
             except Unanswered:
                 self.stop.wait(_PAUSE_SECONDS)
@@ -246,8 +162,12 @@ class Load:
 
     def bury(self, client: Client) -> None:
         """Receive calls until all have been received once too often."""
-        receive = {"QueueUrl": self.url(SOURCE), "MaxNumberOfMessages": 10, "VisibilityTimeout": 0}
-        while self.again(client, "ReceiveMessage", **receive).get("Messages"):
+        receive = {
+            "QueueUrl": client.url(SOURCE),
+            "MaxNumberOfMessages": 10,
+            "VisibilityTimeout": 0,
+        }
+        while client.again("ReceiveMessage", **receive).get("Messages"):
             pass
 
     def _start_move(self, client: Client) -> None:
@@ -267,5 +187,19 @@ class Load:
         self.moves.append(started["TaskHandle"])
 
 
-#: Is never set: its waits are pauses.
-time_to_retry: Final = threading.Event()
+def _step(group: str, number: int) -> dict[str, str]:
+    return {
+        "MessageBody": f"{group} {number}",
+        "MessageGroupId": group,
+        "MessageDeduplicationId": f"{group}-{number}",
+    }
+
+
+def _sent(client: Client, steps: Sequence[dict[str, str]]) -> list[str]:
+    """Send messages, one by itself and several as a batch; return their ids."""
+    url = client.url(FIFO)
+    if len(steps) == 1:
+        return [client.again("SendMessage", QueueUrl=url, **steps[0])["MessageId"]]
+    entries = [{"Id": str(at), **one} for at, one in enumerate(steps)]
+    found = client.again("SendMessageBatch", QueueUrl=url, Entries=entries)["Successful"]
+    return [one["MessageId"] for one in sorted(found, key=lambda one: int(one["Id"]))]

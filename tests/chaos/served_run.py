@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,8 +27,9 @@ from typing import Any, Final
 import psutil
 
 from tests.chaos.served_client import Client, Endpoint
-from tests.chaos.served_ledger import move_problems, order_problems, problems
-from tests.chaos.served_load import DEAD, FIFO, MOVED, SOURCE, STANDARD, Load
+from tests.chaos.served_ledger import hold_problems, move_problems, order_problems, problems
+from tests.chaos.served_load import Load
+from tests.chaos.served_queues import DEAD, FIFO, MOVED, SOURCE, STANDARD
 from tests.support import wait_for
 
 #: Between the first answer of a server and its end, in seconds.
@@ -151,12 +154,16 @@ def run(
 
 def _figures(load: Load, kills: int) -> dict[str, int]:
     parcels, steps = load.parcels.counts(), load.steps.counts()
+    takers = Counter(line.split()[2] for line in load.order_file.read_text().splitlines())
     return {
         "kills": kills,
         "parcels deleted": parcels["deleted"],
         "parcels left": parcels["sent"],
         "sends without an answer": parcels["unanswered"],
         "steps sent": steps.total(),
+        "steps taken by clients": takers["client"],
+        "steps taken by workers": takers["worker"],
+        "receives repeated": load.holds.repeated,
         "calls": len(load.calls),
         "move tasks": len(load.moves),
     }
@@ -176,6 +183,8 @@ def _check(load: Load, port: int) -> list[str]:
         *problems(load.steps, steps, workers=True),
         *_unreached(load, received),
         *order_problems(received),
+        *hold_problems(load.holds.held),
+        *load.holds.lost,
         *move_problems(load.calls, calls),
     ]
 
@@ -189,7 +198,7 @@ def _unreached(load: Load, received: Sequence[str]) -> list[str]:
 
 def _wait_for_moves(load: Load, client: Client) -> None:
     def have_ended() -> bool:
-        source = load.url(DEAD).rpartition("/")[2]
+        source = client.url(DEAD).rpartition("/")[2]
         arn = f"arn:aws:sqs:us-east-1:000000000000:{source}"
         found = client("ListMessageMoveTasks", SourceArn=arn, MaxResults=10).get("Results", [])
         return all(one["Status"] in {"COMPLETED", "CANCELLED"} for one in found)
@@ -199,7 +208,7 @@ def _wait_for_moves(load: Load, client: Client) -> None:
 
 def _drained(load: Load, client: Client, queue: str) -> list[tuple[str, str]]:
     """Return id and body of each message of a queue, also of those that the run has leased."""
-    url, found = load.url(queue), list[tuple[str, str]]()
+    url, found = client.url(queue), list[tuple[str, str]]()
 
     def present() -> int:
         counts = client("GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -227,11 +236,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--db", default="", metavar="URL", help="PostgreSQL; otherwise a file")
     chosen = parser.parse_args(arguments)
     print(f"seed {chosen.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="durableq-served-") as name:
-        result = run(chosen.kills, Path(name), seed=chosen.seed, database=chosen.db)
+    folder = Path(tempfile.mkdtemp(prefix="durableq-served-"))
+    result = run(chosen.kills, folder, seed=chosen.seed, database=chosen.db)
     for text in result.problems:
         print(text)
     print(result.counts)
+    if result.problems:
+        print(f"The database, the logs and the order of the steps are in {folder}.")
+    else:
+        shutil.rmtree(folder)
     print("Nothing was lost or doubled." if not result.problems else "FAILED")
     return bool(result.problems)
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.chaos.served_ledger import Ledger, move_problems, order_problems, problems
+from tests.chaos.served_ledger import (
+    Held,
+    Ledger,
+    hold_problems,
+    move_problems,
+    order_problems,
+    problems,
+)
 
 
 def honest() -> Ledger:
@@ -54,6 +61,15 @@ def test_a_message_that_was_never_sent_is_seen() -> None:
 def test_a_message_that_overtakes_is_seen() -> None:
     assert order_problems(["a 1 worker", "b 1", "a 2", "a 1", "a 2", "a 3"]) == []
     assert order_problems(["a 1", "a 3"]) == ["a 3 came when 1 was the highest of a"]
+
+
+def test_a_group_that_is_received_while_another_holds_it_is_seen() -> None:
+    first, later = Held("a", asked=0, answered=1, until=4), Held("a", asked=3, answered=5, until=9)
+    assert hold_problems([first, first, Held("b", asked=2, answered=3, until=9), later]) == []
+    again = Held("a", asked=2, answered=3.5, until=9)
+    assert hold_problems([first, later, again]) == [
+        "a was received 0.500 s before another let it go"
+    ]
 
 
 def test_a_move_that_loses_or_doubles_is_seen() -> None:

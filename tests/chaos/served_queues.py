@@ -1,0 +1,13 @@
+"""The queues of a run against an SQS endpoint."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STANDARD: Final = "parcels"
+FIFO: Final = "steps.fifo"
+SOURCE: Final = "calls"
+DEAD: Final = "calls-dead"
+MOVED: Final = "calls-moved"
+#: Leases outlive the restart of a server, except where a lost answer must not hold a group.
+VISIBILITY: Final = {STANDARD: 20, FIFO: 3, SOURCE: 30, DEAD: 5, MOVED: 30}
