@@ -83,6 +83,6 @@ def serve(
             url = url_of(listening).rstrip("/")
             session.show({"url": url, "database": session.address}, url)
             output.say(f"The SQS endpoint of {session.address}. Ctrl-C ends it.")
-            for variable in server.variables():
+            for variable in server.VARIABLES:
                 output.say(f"export {variable}={url}")
             server.serve(app, listening, access=access, is_strict=strict, systemd=systemd)

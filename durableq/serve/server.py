@@ -26,16 +26,12 @@ except ImportError as error:
         "Install them: pip install 'durableq[serve]'."
     ) from error
 
+#: The variables in which SDKs and the AWS CLI read the address of this server.
+VARIABLES: Final = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_DYNAMODB")
 #: Connections that wait to be accepted.
 BACKLOG: Final = 1024
 #: Open files of this process that are no connections of clients.
 _OTHER_FILES: Final = 64
-
-
-def variables() -> list[str]:
-    """Return the variables in which SDKs and the AWS CLI read the address of this server."""
-    more = ["AWS_ENDPOINT_URL_DYNAMODB"] if dynamodb.OPERATIONS else []
-    return ["AWS_ENDPOINT_URL_SQS", *more]
 
 
 def serve(

@@ -32,6 +32,7 @@ from tests.support import new_file, scaled, wait_for
 
 ROOT = Path(__file__).parents[2]
 HEALTHY = ROOT / "packaging/docker/healthy.py"
+COMMANDS = ["work", "recover", "dashboard", "serve", "produce"]
 LATE = """#!/bin/sh
 sleep 0.2 &
 touch began
@@ -236,7 +237,7 @@ def test_the_paths_of_a_compose_file_are_there(name: str) -> None:
 def test_the_commands_of_the_compose_file_are_commands() -> None:
     text = (ROOT / "packaging/docker/compose.yaml").read_text()
     commands = [json.loads(found) for found in re.findall(r"command: (\[.*\])", text)]
-    assert [command[0] for command in commands] == ["work", "recover", "dashboard", "produce"]
+    assert [command[0] for command in commands] == COMMANDS
     for name, *words in commands:
         shown = subprocess.run(
             [sys.executable, "-m", "durableq", name, "--help"],

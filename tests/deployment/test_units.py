@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from durableq import DurableQ
+from durableq.bench.serve_process import call
 from tests.cli.console import environment
 from tests.deployment.walls import walled
+from tests.process.child import Nursery
 from tests.process.facts import completed
 from tests.process.test_fleet_sighup import CODE, install
 from tests.support import new_file, scaled
@@ -59,7 +61,8 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_there_is_a_unit_for_each_process_that_stays() -> None:
-    assert [f"durableq-{name}.service" for name in ("dashboard", "recover", "work")] == NAMES
+    processes = ("dashboard", "recover", "serve", "work")
+    assert [f"durableq-{name}.service" for name in processes] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -122,6 +125,17 @@ def test_durableq_works_inside_the_walls(shop: Path, words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     if words[0] == "work":
         assert completed(shop / "shop.db", "orders") == 1
+
+
+def test_the_endpoint_answers_inside_the_walls(shop: Path, nursery: Nursery) -> None:
+    words = ["-m", "durableq", "serve", "--port", "0", "--db", "shop.db"]
+    server = nursery.run(*walled(shop, memory=True), sys.executable, *words, cwd=shop)
+    server.wait_until(lambda: server.said, "the address")
+    queue = {"QueueName": "orders"}
+    found, _ = call(server.said[0], "GetQueueUrl", queue)
+    assert found["QueueUrl"].endswith("/orders")
+    server.process.terminate()
+    assert server.end() == 0
 
 
 def test_the_walls_of_these_tests_hold(tmp_path: Path) -> None:

@@ -46,10 +46,12 @@ ACTIONS: Final = frozenset(
 #: Variables of a program that is to use the endpoint.
 ENVIRONMENT: Final = {
     "AWS_ENDPOINT_URL_SQS": ENDPOINT,
+    "AWS_ENDPOINT_URL_DYNAMODB": ENDPOINT,
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_REGION": "us-east-1",
+    "AWS_LAMBDA_FUNCTION_NAME": "payments",
 }
 _NUMBERS = itertools.count(1)
 
@@ -59,9 +61,9 @@ def new_name(of: str) -> str:
     return f"{of}-{os.getpid()}-{next(_NUMBERS)}"
 
 
-def client() -> Any:
+def client(service: str = "sqs") -> Any:
     return boto3.client(
-        "sqs",
+        service,
         endpoint_url=ENDPOINT,
         region_name="us-east-1",
         aws_access_key_id="test",

@@ -1,4 +1,4 @@
-"""The blocks of docs/SQS.md for the AWS CLI, Celery and dramatiq run as written."""
+"""The blocks of docs/SQS.md and docs/DYNAMODB.md for programs of others run as written."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 
 from tests.foreign.smoke import ENDPOINT, ENVIRONMENT, client, wait_for
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "SQS.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 PROGRAMS = Path(sys.executable).parent
 
 
-def block(name: str, language: str = "python") -> str:
-    """Return a block of the page, for this endpoint."""
-    found = re.search(rf"<!-- {name} -->\n```{language}\n(.*?)```", PAGE, re.DOTALL)
+def block(name: str, language: str = "python", page: str = "SQS.md") -> str:
+    """Return a block of a page, for this endpoint."""
+    text = (DOCS / page).read_text()
+    found = re.search(rf"<!-- {name} -->\n```{language}\n(.*?)```", text, re.DOTALL)
     assert found is not None, name
     host = ENDPOINT.removeprefix("http://")
-    return found[1].replace("localhost:4566", host)
+    return re.sub(r"(localhost|127\.0\.0\.1):4566", host, found[1])
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -64,3 +65,15 @@ def test_celery_ships(tmp_path: Path) -> None:
 def test_dramatiq_ships(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(block("dramatiq"))
     works(tmp_path, "dramatiq", "shop", "-p", "1", "-t", "1", sends="ship.send(7)")
+
+
+def test_the_commands_of_dynamodb_make_the_table_of_powertools(tmp_path: Path) -> None:
+    typed = block("commands", "console", "DYNAMODB.md")
+    commands = re.sub(r"^\$ ", "", typed, flags=re.MULTILINE)
+    assert commands.count("\n") < typed.count("$ ") + 4  # all but continued lines are commands
+    env = {**os.environ, "PATH": environment(tmp_path)["PATH"]}
+    subprocess.run(["sh", "-ec", commands], env=env, check=True, timeout=60)
+    dynamodb = client("dynamodb")
+    assert dynamodb.describe_table(TableName="idempotency")["Table"]["TableStatus"] == "ACTIVE"
+    described = dynamodb.describe_time_to_live(TableName="idempotency")
+    assert described["TimeToLiveDescription"]["AttributeName"] == "expiration"

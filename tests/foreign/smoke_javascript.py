@@ -1,4 +1,4 @@
-"""The SDK for JavaScript, which checks digests, and sqs-consumer."""
+"""The SDKs for JavaScript, which check digests, sqs-consumer, and Powertools for TypeScript."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.foreign.smoke import ENVIRONMENT, client, new_name, wait_for
+from tests.foreign.smoke import ENDPOINT, ENVIRONMENT, client, new_name, wait_for
 from tests.foreign.smoke_docs import block
 
 PROGRAMS = Path(os.environ.get("FOREIGN_JAVASCRIPT", ""))
@@ -23,13 +23,14 @@ def folder(tmp_path: Path) -> Path:
     if not os.environ.get("FOREIGN_JAVASCRIPT"):
         pytest.skip("Node.js 20 or newer is not here")
     (tmp_path / "node_modules").symlink_to(PROGRAMS / "node_modules")
-    shutil.copy(HERE / "smoke.mjs", tmp_path)
+    for program in HERE.glob("*.?js"):
+        shutil.copy(program, tmp_path)
     return tmp_path
 
 
-def test_the_sdk_and_sqs_consumer_agree_with_the_endpoint(folder: Path) -> None:
+def succeeds(folder: Path, *words: str) -> None:
     ran = subprocess.run(
-        ["node", "smoke.mjs", new_name("javascript")],
+        ["node", *words],
         cwd=folder,
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
@@ -38,6 +39,26 @@ def test_the_sdk_and_sqs_consumer_agree_with_the_endpoint(folder: Path) -> None:
         check=False,
     )
     assert (ran.returncode, ran.stdout) == (0, "ok\n"), ran.stderr
+
+
+def test_the_sdk_and_sqs_consumer_agree_with_the_endpoint(folder: Path) -> None:
+    succeeds(folder, "smoke.mjs", new_name("javascript"))
+
+
+def test_an_sdk_of_the_query_protocol_agrees_with_the_endpoint(folder: Path) -> None:
+    succeeds(folder, "query.cjs", ENDPOINT, new_name("query"))
+
+
+def test_powertools_for_typescript_runs_a_function_once(folder: Path) -> None:
+    name, code = "tableName: 'idempotency'", block("typescript", "typescript", "DYNAMODB.md")
+    assert code.count(name) == 1
+    (folder / "layer.mjs").write_text(
+        "import { DynamoDBPersistenceLayer } from '@aws-lambda-powertools/idempotency/dynamodb';\n"
+        "export function layer(tableName) {\n"
+        f"{code.replace(name, 'tableName')}"
+        "return persistenceStore;\n}\n"
+    )
+    succeeds(folder, "powertools.mjs", new_name("powertools"))
 
 
 def test_the_consumer_of_the_page_prints_the_body(folder: Path) -> None:

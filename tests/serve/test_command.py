@@ -10,7 +10,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.cli import main
-from durableq.serve.server import variables
+from durableq.serve.server import VARIABLES
 from tests.cli.console import COMMAND, environment, process
 from tests.serve.endpoint import ask, serving
 from tests.support import new_file, scaled
@@ -27,7 +27,7 @@ def test_it_serves_until_a_signal(tmp_path: Path, number: signal.Signals) -> Non
     assert run.returncode == 0
     assert says.splitlines() == [
         f"The SQS endpoint of {db}. Ctrl-C ends it.",
-        *(f"export {variable}=http://127.0.0.1:{port}" for variable in variables()),
+        *(f"export {variable}=http://127.0.0.1:{port}" for variable in VARIABLES),
     ]
 
 

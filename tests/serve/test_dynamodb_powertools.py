@@ -1,12 +1,14 @@
 """Lambda Powertools' DynamoDB layer, unchanged, against a running `durableq serve`."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from aws_lambda_powertools.utilities.idempotency import (
     DynamoDBPersistenceLayer,
@@ -87,6 +89,28 @@ def test_a_repeated_event_gets_the_first_answer(client: Any) -> None:
     assert pay({"order": "a"}) == {"payment": 1, "of": "a"}
     assert pay({"order": "b"}) == {"payment": 2, "of": "b"}
     assert records(client)[0]["ItemCount"] == 2
+
+
+def test_the_layer_of_the_page_runs_a_function_once(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/DYNAMODB.md").read_text()
+    found = re.search(r"<!-- python -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {"DynamoDBPersistenceLayer": DynamoDBPersistenceLayer, "boto3": boto3}
+    variables = re.findall(r"\b(AWS_(?:ACCESS|SECRET|DEFAULT)\w*)=(\S+)", page)
+    for name, value in variables:
+        monkeypatch.setenv(name, value)
+    exec(found[1].replace("http://127.0.0.1:4566", client.meta.endpoint_url), names)
+    config = IdempotencyConfig(event_key_jmespath="order")
+    runs: list[Any] = []
+
+    @idempotent(config=config, persistence_store=names["layer"])
+    def pay(event: Any, context: Any) -> int:
+        runs.append(event)
+        return len(runs)
+
+    assert [pay({"order": "a"}, Context(30_000)) for _ in range(2)] == [1, 1]
 
 
 def test_an_exception_deletes_the_record(client: Any) -> None:
