@@ -39,6 +39,9 @@ class Envelope(NamedTuple):
     system_attributes: str | None = None
     #: Wall clock; 0 in a draft, FOREVER_MS before the first receive.
     first_received_at_ms: int = 0
+    #: Its place among all messages: its id, or a later number since it came to the end of a group
+    #: from another queue. Groups are delivered in this order. 0 in a draft.
+    sequence: int = 0
 
 
 class DraftFlow(NamedTuple):

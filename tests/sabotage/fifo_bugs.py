@@ -111,6 +111,11 @@ def keep_the_lease_of_the_first_receive() -> None:
     rewrite("RENEW_ATTEMPT", "durableq_receive_attempt.queue_id =", "0 >")
 
 
+def keep_the_sequence_of_the_send() -> None:
+    """A message that comes back to the end of its group has the number of its first place."""
+    rewrite("ENVELOPES", "ELSE durableq_message.sequence", "ELSE durableq_message.id")
+
+
 def list_the_queues_of_all_accounts() -> None:
     module: Any = endpoint
     module.is_at = lambda *_: True
@@ -120,6 +125,7 @@ BUGS = (
     repeat_a_receive_whose_lease_was_changed,
     repeat_a_receive_for_ever,
     keep_the_lease_of_the_first_receive,
+    keep_the_sequence_of_the_send,
     list_the_queues_of_all_accounts,
     take_the_ids_of_another_group,
     fill_a_batch_with_what_was_not_received,
@@ -146,6 +152,11 @@ SEEN_BY = (
     (
         "keep_the_lease_of_the_first_receive",
         _CONTRACT + "test_a_repeated_receive_leases_from_now",
+    ),
+    (
+        "keep_the_sequence_of_the_send",
+        _CONTRACT
+        + "test_sequences_rise_in_the_order_of_delivery_also_of_a_message_that_comes_back",
     ),
     (
         "list_the_queues_of_all_accounts",

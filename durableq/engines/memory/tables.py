@@ -102,7 +102,8 @@ class Row(NamedTuple):
     def envelope(self) -> Envelope:
         """The parts of it that the SQS endpoint alone sees."""
         sent = (self.draft.flow and self.draft.flow.envelope) or Envelope()
-        return sent._replace(first_received_at_ms=self.first_received_at_ms)
+        first_ms, place = self.first_received_at_ms, self.sequence or int(self.id)
+        return sent._replace(first_received_at_ms=first_ms, sequence=place)
 
     @property
     def receipt(self) -> Receipt | None:

@@ -917,12 +917,14 @@ durableq_message.id"""
 # ENVELOPES: ids
 ENVELOPES = """\
 SELECT durableq_message.id, durableq_message.body_format, durableq_message.system_attributes,
-durableq_message.first_received_at_ms
+durableq_message.first_received_at_ms, CASE WHEN (durableq_message.sequence = 0) THEN
+durableq_message.id ELSE durableq_message.sequence END AS anon_1
 FROM durableq_message
 WHERE durableq_message.id = ANY ($1)"""
 ENVELOPES_ONE = """\
 SELECT durableq_message.id, durableq_message.body_format, durableq_message.system_attributes,
-durableq_message.first_received_at_ms
+durableq_message.first_received_at_ms, CASE WHEN (durableq_message.sequence = 0) THEN
+durableq_message.id ELSE durableq_message.sequence END AS anon_1
 FROM durableq_message
 WHERE durableq_message.id = $1::BIGINT"""
 # QUEUE_DOCUMENT: queue

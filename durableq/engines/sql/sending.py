@@ -232,7 +232,7 @@ def _with_flow(expires_in_ms: int, row: tuple[Any, ...], draft: Draft) -> tuple[
 
 def _with_envelope(row: tuple[Any, ...], draft: Draft) -> tuple[Any, ...]:
     """Return the values of a message for sql.INSERT_ENVELOPE."""
-    body_format, system_attributes, _ = (draft.flow and draft.flow.envelope) or _NO_ENVELOPE
+    body_format, system_attributes, *_ = (draft.flow and draft.flow.envelope) or _NO_ENVELOPE
     return *row, body_format, system_attributes or ""
 
 

@@ -23,9 +23,13 @@ def message_id(store: Store, id_: str, redrives: int = 0) -> str:
     return str(message_uuid(database_of(store), int(id_), redrives))
 
 
-def sequence_number(id_: str) -> str:
-    """Return the sequence number of a message of a FIFO queue."""
-    return str(_BEFORE_FIRST + int(id_))
+def sequence_number(place: int) -> str:
+    """Return the sequence number of a message of a FIFO queue.
+
+    Args:
+        place: the sequence of its envelope; for a message that is sent, its id.
+    """
+    return str(_BEFORE_FIRST + place)
 
 
 _databases: WeakKeyDictionary[Store, int] = WeakKeyDictionary()

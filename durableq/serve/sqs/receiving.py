@@ -195,7 +195,8 @@ def _written(value: TypedAttribute) -> dict[str, Any]:
 
 
 def _system_attributes(queue: ServedQueue, message: Message) -> dict[str, str]:
-    first_ms = message.envelope.first_received_at_ms if message.envelope else FOREVER_MS
+    assert message.envelope is not None  # noqa: S101 - the receive was for the endpoint
+    first_ms = message.envelope.first_received_at_ms
     found = {
         "SentTimestamp": str(_sent_at_ms(message)),
         "ApproximateReceiveCount": str(message.receive_count),
@@ -205,7 +206,7 @@ def _system_attributes(queue: ServedQueue, message: Message) -> dict[str, str]:
     if first_ms != FOREVER_MS:
         found["ApproximateFirstReceiveTimestamp"] = str(first_ms)
     if queue.is_fifo:
-        found["SequenceNumber"] = sequence_number(message.id)
+        found["SequenceNumber"] = sequence_number(message.envelope.sequence)
     if message.source_queue is not None:
         found["DeadLetterQueueSourceArn"] = from_key(message.source_queue).arn
     return found

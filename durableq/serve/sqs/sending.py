@@ -198,5 +198,5 @@ def _digests(body: str, attributes: Attributes, system: Attributes) -> dict[str,
 def _answer(context: Context, queue: ServedQueue, outgoing: _Outgoing, id_: str) -> dict[str, Any]:
     answered = {"MessageId": message_id(context.store, id_), **outgoing.digests}
     if queue.is_fifo:
-        answered["SequenceNumber"] = sequence_number(id_)
+        answered["SequenceNumber"] = sequence_number(int(id_))
     return answered

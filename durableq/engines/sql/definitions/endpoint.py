@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    case,
     delete,
     func,
     insert,
@@ -44,9 +45,11 @@ INSERT_ENVELOPE = Statement(
 )
 # Of messages that were just leased, by their ids: a receive of a worker reads no column more.
 ENVELOPES = Statement(
-    select(_m.id, _m.body_format, _m.system_attributes, _m.first_received_at_ms).where(
-        in_list(_m.id, "ids")
-    ),
+    select(
+        *(_m.id, _m.body_format, _m.system_attributes, _m.first_received_at_ms),
+        # A message without a group may have been stored without a place.
+        case((_m.sequence == zero, _m.id), else_=_m.sequence),
+    ).where(in_list(_m.id, "ids")),
     order=("ids",),
     for_one=True,
 )

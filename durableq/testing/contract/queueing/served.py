@@ -329,6 +329,23 @@ class FilledGroupsContract(GroupCase):
         clock.advance(5)
         assert bodies(fill(fifo)) == ["2", "3"]
 
+    @needs(Capability.DEAD_LETTERS)
+    def test_sequences_rise_in_the_order_of_delivery_also_of_a_message_that_comes_back(
+        self, fifo: FullStore
+    ) -> None:
+        fifo.send(ORDERS, [draft(0)])
+        ids = send_group(fifo, "a", 1, 2)
+        loose, first = fill(fifo, 2)
+        complete(fifo, receipt(loose))
+        fail(fifo, receipt(first), reason=Reason.REJECTED)
+        decide(fifo, Requeue("again"))
+        last = send_group(fifo, "a", 3)
+        found = [loose, *fill(fifo)]
+        assert bodies(found) == ["0", "2", "1", "3"]
+        sequences = [one.envelope.sequence for one in found if one.envelope is not None]
+        assert sequences == sorted({*sequences})
+        assert sequences[1::2] == [*map(int, (ids[1], last[0]))]
+
     def test_a_key_comes_once_in_a_batch_of_several_groups(self, fifo: FullStore) -> None:
         send_group(fifo, "a", 1, 2)
         send_group(fifo, "a", "x", key="k")
