@@ -1,5 +1,7 @@
 """Leases over SQS: visibility, deletion, handles, delays, retention."""
 
+from typing import Any
+
 import pytest
 
 from durableq.testing.fakes import FakeClock
@@ -185,6 +187,34 @@ def test_batches_of_deletions_and_changes_answer_each_entry(timed: Sqs) -> None:
             "Message": 'The input receipt handle "garbage" is not a valid receipt handle.',
         }
     ]
+
+
+@pytest.mark.parametrize("end", ["", ".fifo"])
+def test_a_handle_that_comes_twice_in_a_batch_is_answered_twice(timed: Sqs, end: str) -> None:
+    """As by two requests, one after the other."""
+    url = timed.queue(f"q{end}")
+    timed.send(url, **({"MessageGroupId": "a", "MessageDeduplicationId": "a"} if end else {}))
+    handle = timed.receive(url)[0]["ReceiptHandle"]
+
+    def batch(action: str, *seconds: int) -> dict[str, str]:
+        """Return the code of each entry, in order of the ids; empty: it was successful."""
+        entries: list[dict[str, Any]] = [
+            {"Id": str(number), "ReceiptHandle": handle}
+            | ({"VisibilityTimeout": each} if each >= 0 else {})
+            for number, each in enumerate(seconds)
+        ]
+        answered = timed(action, url, Entries=entries)
+        found = {one["Id"]: "" for one in answered.get("Successful", [])}
+        found |= {one["Id"]: one["Code"] for one in answered.get("Failed", [])}
+        return dict(sorted(found.items()))
+
+    change = "ChangeMessageVisibilityBatch"
+    assert batch(change, 50, 60) == {"0": "", "1": ""}
+    gone = "AWS.SimpleQueueService.MessageNotInflight"
+    assert batch(change, 70, 0, 80, 0) == {"0": "", "1": "", "2": gone, "3": gone}
+    handle = timed.receive(url)[0]["ReceiptHandle"]
+    assert batch("DeleteMessageBatch", -1, -1) == {"0": "", "1": ""}
+    assert timed.counts(url) == (0, 0, 0)
 
 
 def test_a_handle_of_another_queue_is_refused(timed: Sqs) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from durableq.client.coroutines import commit, read
@@ -97,7 +99,7 @@ async def change_message_visibility(context: Context, parameters: dict[str, Any]
     """Change the end of a lease: ChangeMessageVisibility. With 0, the message is ready at once."""
     queue = await named(context, parameters)
     handle, seconds = _handle(queue, parameters), _seconds(context, queue, parameters)
-    error = (await _change(context, {seconds: [handle]}))[handle]
+    (error,) = await _change(context, [(seconds, handle)])
     if error is not None:
         raise error
     return {}
@@ -110,36 +112,37 @@ async def change_message_visibility_batch(
     queue = await named(context, parameters)
     entries = batch_of(parameters, "ChangeMessageVisibilityBatchRequestEntry")
     found, refused = _handles(queue, entries)
-    changes: dict[int, list[Handle]] = {}
-    handles = []
+    changes: list[tuple[int, Handle]] = []
+    changed = []
     for entry, handle in found:
         try:
-            changes.setdefault(_seconds(context, queue, entry), []).append(handle)
-            handles.append((entry, handle))
+            changes.append((_seconds(context, queue, entry), handle))
+            changed.append(entry)
         except ServiceError as error:
             refused.append(failed(entry, error))
-    errors = await _change(context, changes)
-    return _answer(
-        [entry for entry, _ in handles], [errors[handle] for _, handle in handles], refused
-    )
+    return _answer(changed, await _change(context, changes), refused)
 
 
 async def _change(
-    context: Context, changes: dict[int, list[Handle]]
-) -> dict[Handle, ServiceError | None]:
-    """Let leases end so many seconds from now, and return an error for each, or None."""
-    handles = [handle for some in changes.values() for handle in some]
-    expired = await _expired(context.store, handles) if handles else set()
-    errors: dict[Handle, ServiceError | None] = {}
-    for seconds, some in changes.items():
-        living = [handle for handle in some if handle not in expired]
-        outcomes: list[Outcome] = []
-        if living:
-            receipts = [handle.receipt for handle in living]
-            outcomes = await commit(context.store, Extend(receipts, seconds * 1000))
-        errors |= {handle: _not_changed(handle, Outcome.STALE) for handle in some}
-        for handle, outcome in zip(living, outcomes, strict=True):
-            errors[handle] = _not_changed(handle, outcome)
+    context: Context, changes: Sequence[tuple[int, Handle]]
+) -> list[ServiceError | None]:
+    """Let leases end so many seconds from now, in order; return an error for each, or None.
+
+    A handle may come twice: the later change meets what the earlier one has left.
+    """
+    if not changes:
+        return []
+    expired = await _expired(context.store, [handle for _, handle in changes])
+    errors: list[ServiceError | None] = []
+    for seconds, alike in groupby(changes, itemgetter(0)):
+        handles = [handle for _, handle in alike]
+        receipts = [handle.receipt for handle in handles if handle not in expired]
+        extend = Extend(receipts, seconds * 1000)
+        outcomes = iter(await commit(context.store, extend) if receipts else ())
+        errors += [
+            _not_changed(handle, Outcome.STALE if handle in expired else next(outcomes))
+            for handle in handles
+        ]
     return errors
 
 
