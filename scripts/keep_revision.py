@@ -136,8 +136,10 @@ def serve(dq: DurableQ) -> None:
     """Leave what the SQS endpoint keeps of queues: a document, a purge, a deletion."""
     endpoint = dq.store.require(Capability.ENDPOINT)
     endpoint.store_queue_document("orders", '{"Policy":"{}"}', '{"team":"a"}', expected=0)
-    endpoint.begin_purge("orders", 60_000)
-    endpoint.note_deletion("gone")
+    for name in ("purged", "gone"):
+        dq.store.declare_queue(name, {})
+    endpoint.purge_once("purged", 60_000)
+    endpoint.remove_queue("gone")
 
 
 def fill(dq: DurableQ) -> None:

@@ -32,6 +32,22 @@ class QueueDocument(NamedTuple):
     #: Rises with each change; 0: it was never stored.
     version: int = 0
 
+    def changed(
+        self, attributes: str, tags: str, now_ms: int, *, has_changes: bool
+    ) -> QueueDocument:
+        """Return the next version: modified now if the attributes are others, or settings are."""
+        is_modified = has_changes or attributes != self.attributes
+        return self._replace(
+            attributes=attributes,
+            tags=tags,
+            modified_at_ms=now_ms if is_modified else self.modified_at_ms,
+            version=self.version + 1,
+        )
+
+    def was_purged(self, now_ms: int, within_ms: int) -> bool:
+        """Return whether it was purged within a time; a time ahead is from another clock."""
+        return bool(self.purged_at_ms) and 0 <= now_ms - self.purged_at_ms < within_ms
+
 
 def check_document(attributes: str, tags: str) -> None:
     """Check the texts of a document.
@@ -47,12 +63,16 @@ def check_document(attributes: str, tags: str) -> None:
             )
 
 
-def is_at(name: str, place: str) -> bool:
-    """Return whether a queue is of an account and region.
+def name_at(name: str, place: str) -> str | None:
+    """Return the name that a queue has in an account and region; None: it is not there.
 
     Args:
-        name: the queue's.
-        place: as `@123456789012.eu-west-1`; empty for names without such an end.
+        name: the queue's in the store, where the place is before the `-dlq` of a dead-letter queue.
+        place: as `@123456789012.eu-west-1`; empty for names without such a part.
     """
     plain = name.removesuffix(DEAD_LETTER_SUFFIX)
-    return plain.endswith(place) if place else "@" not in plain
+    if not place:
+        return None if "@" in plain else name
+    if not plain.endswith(place):
+        return None
+    return plain.removesuffix(place) + name[len(plain) :]

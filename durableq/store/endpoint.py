@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from durableq.model.endpoint import QueueDocument
 from durableq.model.message import Envelope
+from durableq.model.queues import Changes
+
+NO_CHANGES: Final[Changes] = {}
 
 
 class Endpoint(Protocol):
@@ -51,44 +54,62 @@ class Endpoint(Protocol):
 
         Args:
             limit: the largest number.
-            prefix: the start of the names.
-            place: the end of the names of an account and region, as `@123456789012.eu-west-1`,
-                before the `-dlq` of a dead-letter queue; empty for names without such an end.
+            prefix: the start of the names, as `name_at` returns them.
+            place: the account and region, as `@123456789012.eu-west-1`; empty for names without
+                such a part.
             after: the name of the last one of the page before.
         """
         ...
 
     def store_queue_document(
-        self, queue: str, attributes: str, tags: str, *, expected: int
+        self,
+        queue: str,
+        attributes: str,
+        tags: str,
+        *,
+        expected: int | None,
+        changes: Changes = NO_CHANGES,
     ) -> bool:
-        """Store the document of a queue, if nobody has meanwhile.
+        """Store the document of a queue and change its settings, if nobody has meanwhile.
 
         Args:
             queue: the queue.
-            attributes: a JSON object. Where it changes, the queue was modified now.
+            attributes: a JSON object.
             tags: a JSON object.
-            expected: the version of the present document.
+            expected: the version of the present document; None: there is no such queue, and it is
+                created.
+            changes: as for `declare_queue`, in the same transaction. The queue was modified now if
+                there are any, or the attributes are others.
 
         Returns:
-            Whether it was stored.
+            Whether it was stored; otherwise nothing was changed.
 
         Raises:
-            UnknownQueue: there is no such queue.
-            InvalidInput: one of them is over MAX_DOCUMENT_CHARS.
+            UnknownQueue: there is no such queue, or no such dead-letter queue.
+            InvalidInput: a text is over MAX_DOCUMENT_CHARS; or as `declare_queue`.
         """
         ...
 
-    def begin_purge(self, queue: str, within_ms: int) -> bool:
-        """Note that a queue is purged now, unless it was within this time; return whether it was
-        noted.
+    def purge_once(self, queue: str, within_ms: int) -> bool:
+        """Purge a queue and note the time, unless it was purged so within this time.
+
+        Returns:
+            Whether it was purged.
 
         Raises:
             UnknownQueue: there is no such queue.
         """
         ...
 
-    def note_deletion(self, queue: str) -> None:
-        """Note that a queue was deleted now. Maintenance forgets it after DELETIONS_KEPT_MS."""
+    def remove_queue(self, name: str) -> None:
+        """Delete a queue by force, as `delete_queue`, and note the time.
+
+        Maintenance forgets it after DELETIONS_KEPT_MS.
+
+        Raises:
+            UnknownQueue: there is no such queue.
+            Conflict: it is a private dead-letter queue.
+        """
         ...
 
     def deleted_ms_ago(self, queue: str) -> int | None:

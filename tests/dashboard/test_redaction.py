@@ -300,7 +300,7 @@ NOT_FOR_PAGES = {
     *("create_item_table", "item_table", "item_tables", "item_table_size", "delete_item_table"),
     *("set_item_ttl", "items", "change_items"),
     *("database_id", "envelopes", "queue_document", "queue_documents", "store_queue_document"),
-    *("begin_purge", "note_deletion", "deleted_ms_ago"),
+    *("purge_once", "remove_queue", "deleted_ms_ago"),
 }
 TEXTS = (
     *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry, Progress),

@@ -118,7 +118,7 @@ def keep_the_sequence_of_the_send() -> None:
 
 def list_the_queues_of_all_accounts() -> None:
     module: Any = endpoint
-    module.is_at = lambda *_: True
+    module.name_at = lambda name, _place: name
 
 
 BUGS = (

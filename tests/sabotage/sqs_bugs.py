@@ -7,8 +7,10 @@ from functools import partial
 from typing import Any
 
 from durableq.client import committing
+from durableq.engines.sql import endpoint
 from durableq.serve.sqs import polling, receiving, sending, settling
 from durableq.store.core import Capability, Release
+from tests.sabotage.texts import rewrite
 
 
 def answer_a_send_before_its_commit() -> None:
@@ -91,7 +93,27 @@ def miss_the_writes_of_others() -> None:
     cls._follow = sleep
 
 
+def store_over_the_changes_of_others() -> None:
+    """A document is stored whatever has become of the one that it was made of."""
+    module: Any = endpoint
+    store = module._store
+
+    def over(tx: Any, queue: str, attributes: str, tags: str, expected: Any, changes: Any) -> bool:
+        there = tx.find_queue(queue) is not None
+        expected = module._document(tx, queue).version if there else None
+        return bool(store(tx, queue, attributes, tags, expected, changes))
+
+    module._store = over
+
+
+def forget_purges() -> None:
+    """A purge is not noted with the attributes of a queue that has some."""
+    rewrite("STORE_QUEUE_DOCUMENT", "ms = excluded.purged_at_ms", "ms = 0 * excluded.purged_at_ms")
+
+
 BUGS = (
+    store_over_the_changes_of_others,
+    forget_purges,
     answer_a_send_before_its_commit,
     delete_by_an_old_handle,
     keep_the_lease_of_a_client_that_is_gone,
@@ -102,7 +124,21 @@ BUGS = (
 )
 _FIFO = "tests/serve/test_sqs_fifo.py::"
 _POLLING = "tests/serve/test_sqs_polling.py::"
+_RACES = "tests/serve/test_sqs_races.py::"
 SEEN_BY = [
+    (
+        "store_over_the_changes_of_others",
+        _RACES + "test_of_several_that_create_a_queue_one_set_of_attributes_wins[sqlite]",
+    ),
+    (
+        "store_over_the_changes_of_others",
+        _RACES + "test_no_change_of_several_at_once_is_lost[sqlite]",
+    ),
+    (
+        "forget_purges",
+        "tests/serve/test_sqs_queues.py::"
+        "test_the_rules_of_a_minute_hold_for_all_servers_of_a_database[sqlite]",
+    ),
     (
         "answer_a_send_before_its_commit",
         "tests/serve/test_sqs_commits.py::test_a_send_is_answered_after_its_commit",

@@ -117,9 +117,16 @@ def test_a_queue_is_of_its_account_and_region(url: str) -> None:
         assert len(json.loads(shown.body)["messages"]) == 1
 
 
-def test_the_rules_of_60_seconds_are_those_of_strict(tmp_path: Path) -> None:
-    for flags, status in ([], 200), (["--strict"], 403):
-        with serving(tmp_path / f"{status}.db", *flags) as (port, _):
-            queue = made(port)
+def test_the_rules_of_60_seconds_are_those_of_strict_and_outlive_a_kill(tmp_path: Path) -> None:
+    file = tmp_path / "q.db"
+    with serving(file) as (port, run):
+        queue = made(port)
+        for _ in range(2):
             assert call(port, "PurgeQueue", QueueUrl=queue).status == 200
-            assert call(port, "PurgeQueue", QueueUrl=queue).status == status
+            assert call(port, "DeleteQueue", QueueUrl=made(port, "gone")).status == 200
+        run.kill()
+    with serving(file, "--strict") as (port, _):
+        queue = made(port)
+        assert call(port, "PurgeQueue", QueueUrl=queue).status == 403
+        refused = call(port, "CreateQueue", QueueName="gone")
+        assert (refused.status, "QueueDeletedRecently" in refused.text) == (400, True)

@@ -232,9 +232,19 @@ def test_a_move_task_sends_each_message_to_its_source(sqs: Sqs) -> None:
     assert sqs.counts(dead) == (0, 0, 0)
 
 
-def test_a_dead_letter_queue_that_is_used_is_deleted(sqs: Sqs) -> None:
+def test_a_policy_still_names_a_dead_letter_queue_that_was_deleted(sqs: Sqs) -> None:
+    """No dead letter is lost meanwhile: they go to a queue of their own, which is listed then."""
     url, dead = pair(sqs)
+    named = sqs.attributes(url)["RedrivePolicy"]
     sqs("DeleteQueue", dead)
-    sqs.send(url)
-    assert sqs.receive(url)
+    assert sqs.attributes(url)["RedrivePolicy"] == named
+    assert sqs.queue("q", RedrivePolicy=named) == url
     assert sqs("ListQueues") == {"QueueUrls": [url]}
+    sqs.send(url)
+    die(sqs, url)
+    assert sqs("ListQueues") == {"QueueUrls": [url, f"{url}-dlq"]}
+    assert sqs.bodies(f"{url}-dlq") == ["hello"]
+    dead = sqs.queue("dead")
+    assert json.loads(sqs.attributes(url)["RedrivePolicy"])["deadLetterTargetArn"] == f"{ARN}q-dlq"
+    sqs("SetQueueAttributes", url, Attributes={"RedrivePolicy": named})
+    assert sqs("ListDeadLetterSourceQueues", dead) == {"queueUrls": [url]}

@@ -240,14 +240,20 @@ def test_a_purge_removes_all_messages(sqs: Sqs) -> None:
     sqs("PurgeQueue", url)
 
 
-def test_a_strict_server_purges_once_a_minute(sqs: Sqs) -> None:
-    url = sqs.queue()
-    sqs.context = Context(sqs.app, is_strict=True)
-    sqs("PurgeQueue", url)
-    assert sqs.refusal("PurgeQueue", url) == (
+def test_a_strict_server_purges_once_a_minute(timed: Sqs, clock: FakeClock) -> None:
+    url = timed.queue()
+    timed("PurgeQueue", url)
+    timed.context = Context(timed.app, is_strict=True)
+    timed.send(url)
+    clock.advance(59)
+    assert timed.refusal("PurgeQueue", url) == (
         "AWS.SimpleQueueService.PurgeQueueInProgress: Only one PurgeQueue operation on q is "
         "allowed every 60 seconds."
     )
+    assert timed.counts(url) == (1, 0, 0)
+    clock.advance(1)
+    timed("PurgeQueue", url)
+    assert timed.counts(url) == (0, 0, 0)
 
 
 @ON_BOTH
@@ -265,13 +271,37 @@ def test_a_deleted_queue_is_gone_with_its_messages(sqs: Sqs) -> None:
     assert sqs("ListQueueTags", url) == {}
 
 
-def test_a_strict_server_waits_a_minute_after_a_deletion(sqs: Sqs) -> None:
-    sqs.context = Context(sqs.app, is_strict=True)
-    sqs("DeleteQueue", sqs.queue())
-    assert sqs.refusal("CreateQueue", QueueName="q") == (
+def test_a_strict_server_waits_a_minute_after_a_deletion(timed: Sqs, clock: FakeClock) -> None:
+    timed("DeleteQueue", timed.queue())
+    timed.context = Context(timed.app, is_strict=True)
+    clock.advance(59)
+    assert timed.refusal("CreateQueue", QueueName="q") == (
         "AWS.SimpleQueueService.QueueDeletedRecently: You must wait 60 seconds after deleting a "
         "queue before you can create another with the same name."
     )
+    clock.advance(1)
+    assert timed.queue()
+
+
+@ON_BOTH
+def test_the_rules_of_a_minute_hold_for_all_servers_of_a_database(sqs: Sqs) -> None:
+    url = sqs.queue()
+    sqs("PurgeQueue", url)
+    sqs("DeleteQueue", sqs.queue("gone"))
+    with client_of(sqs.app.url, is_strict=True) as other:
+        assert "PurgeQueueInProgress" in other.refusal("PurgeQueue", url)
+        assert "QueueDeletedRecently" in other.refusal("CreateQueue", QueueName="gone")
+
+
+@ON_BOTH
+def test_attributes_and_tags_have_room_for_the_most_of_aws(sqs: Sqs) -> None:
+    """A policy of 64 KiB, and 50 tags of 128 and 256 characters."""
+    policy = json.dumps({"Statement": [], "Id": "é" * (32 << 10)}, ensure_ascii=False)
+    url = sqs.queue(Policy=policy)
+    tags = {f"{number:02}" + "ß" * 126: '"' * 256 for number in range(50)}
+    sqs("TagQueue", url, Tags=tags)
+    assert sqs.attributes(url)["Policy"] == policy
+    assert sqs("ListQueueTags", url) == {"Tags": tags}
 
 
 @ON_BOTH
@@ -316,13 +346,13 @@ def test_the_numbers_of_a_queue_are_those_of_this_moment(timed: Sqs, clock: Fake
 def test_a_change_does_not_bring_back_a_queue_that_was_deleted_meanwhile(
     sqs: Sqs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, apply = sqs.queue("orders.fifo"), changing.apply
+    url, change = sqs.queue("orders.fifo"), changing.change
 
     def late(store: Store, *of_change: Any) -> None:
         store.require(Capability.CONTROL).delete_queue("orders.fifo", force=True)
-        apply(store, *of_change)
+        change(store, *of_change)
 
-    monkeypatch.setattr(queue_attributes, "apply", late)
+    monkeypatch.setattr(queue_attributes, "change", late)
     changed = {"Attributes": {"DelaySeconds": "1"}}
     assert sqs.refusal("SetQueueAttributes", url, **changed) == NO_QUEUE
     assert sqs("ListQueues") == {}

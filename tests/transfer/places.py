@@ -103,7 +103,8 @@ def fill(store: Store, number: int = 8) -> None:
     full.start_redrive(DeadLetterFilter(ORDERS), Requeue("calm"), rate=2.5)
     full.send(ORDERS, [to_draft("text", {"b": TypedAttribute("Binary", b"x")}, group="g")])
     full.store_queue_document(ORDERS, '{"Policy":"{}"}', '{"team":"a"}', expected=0)
-    full.note_deletion("gone")
+    full.declare_queue("gone", {})
+    full.remove_queue("gone")
     full.database_id()
     [held, *_] = receive(full, 2)
     assert look(full, held.id).state is State.IN_FLIGHT

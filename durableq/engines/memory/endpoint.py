@@ -5,17 +5,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
-from durableq.engines.memory.base import MemoryBase, operation, query
-from durableq.model.endpoint import IDENTITY, QueueDocument, check_document, is_at
+from durableq.engines.memory.base import operation, query
+from durableq.engines.memory.control import MemoryControl
+from durableq.model.endpoint import IDENTITY, QueueDocument, check_document, name_at
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE
 from durableq.model.message import Envelope
+from durableq.model.queues import Changes
 from durableq.model.units import check_whole
 from durableq.model.wire_message import DATABASE_BITS
-from durableq.store.endpoint import Endpoint
+from durableq.store.endpoint import NO_CHANGES, Endpoint
 
 
-class MemoryEndpoint(MemoryBase, Endpoint):
+class MemoryEndpoint(MemoryControl, Endpoint):
     """Documents, and all else that the SQS endpoint keeps beside its messages."""
 
     @operation
@@ -45,42 +47,53 @@ class MemoryEndpoint(MemoryBase, Endpoint):
         found = [
             one
             for name, one in sorted(tables.documents.items())
-            if name > after and name.startswith(prefix) and is_at(name, place)
+            if name > after
+            if (shown := name_at(name, place)) is not None and shown.startswith(prefix)
             if one.version or tables.queues[name].dead_letter_queue or tables.in_queue(name)
         ]
         return found[:limit]
 
     @operation
     def store_queue_document(
-        self, queue: str, attributes: str, tags: str, *, expected: int
+        self,
+        queue: str,
+        attributes: str,
+        tags: str,
+        *,
+        expected: int | None,
+        changes: Changes = NO_CHANGES,
     ) -> bool:
-        """Store the document of a queue, if nobody has meanwhile."""
+        """Store the document of a queue and change its settings, if nobody has meanwhile."""
         check_document(attributes, tags)
+        if expected is None:
+            if queue in self._tables.queues:
+                return False
+            self.declare_queue(queue, changes)
         present = self._document(queue)
-        if present.version != expected:
+        if present.version != (expected or 0):
             return False
-        changes = present.attributes != attributes or not expected
-        self._tables.documents[queue] = present._replace(
-            attributes=attributes,
-            tags=tags,
-            modified_at_ms=self._clock.now_ms() if changes else present.modified_at_ms,
-            version=expected + 1,
-        )
+        if expected is not None and changes:
+            self.declare_queue(queue, changes)
+        now_ms, has_changes = self._clock.now_ms(), bool(changes)
+        changed = present.changed(attributes, tags, now_ms, has_changes=has_changes)
+        self._tables.documents[queue] = changed
         return True
 
     @operation
-    def begin_purge(self, queue: str, within_ms: int) -> bool:
-        """Note that a queue is purged now, unless it was within this time."""
+    def purge_once(self, queue: str, within_ms: int) -> bool:
+        """Purge a queue and note the time, unless it was purged so within this time."""
         present, now_ms = self._document(queue), self._clock.now_ms()
-        if present.purged_at_ms and 0 <= now_ms - present.purged_at_ms < within_ms:
+        if present.was_purged(now_ms, within_ms):
             return False
+        self.purge(queue)
         self._tables.documents[queue] = present._replace(purged_at_ms=now_ms)
         return True
 
     @operation
-    def note_deletion(self, queue: str) -> None:
-        """Note that a queue was deleted now."""
-        self._tables.deletions[queue] = self._clock.now_ms()
+    def remove_queue(self, name: str) -> None:
+        """Delete a queue by force, and note the time."""
+        self.delete_queue(name, force=True)
+        self._tables.deletions[name] = self._clock.now_ms()
 
     @query
     def deleted_ms_ago(self, queue: str) -> int | None:

@@ -6,7 +6,6 @@ import platform
 
 from durableq.engines.memory import groups
 from durableq.engines.memory.base import operation, query
-from durableq.engines.memory.control import MemoryControl
 from durableq.engines.memory.dead_letters import MemoryDeadLetters
 from durableq.engines.memory.endpoint import MemoryEndpoint
 from durableq.engines.memory.events import MemoryEvents
@@ -41,7 +40,6 @@ class MemoryStore(
     MemoryDeadLetters,
     MemoryIdempotency,
     MemoryFleet,
-    MemoryControl,
     MemoryOnce,
     MemoryProgress,
     MemorySchedules,

@@ -949,10 +949,8 @@ coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
 coalesce(durableq_queue_document.version, 0) AS coalesce_5
 FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
 = durableq_queue.id
-WHERE durableq_queue.name > $1::VARCHAR COLLATE "C" AND substr(durableq_queue.name, 1,
-length($2::VARCHAR COLLATE "C")) = $2::VARCHAR COLLATE "C" AND
-(durableq_queue.dead_letter_queue_id IS NOT NULL OR durableq_queue_document.version > 0 OR
-(EXISTS (SELECT durableq_message.id
+WHERE durableq_queue.name > $1::VARCHAR COLLATE "C" AND (durableq_queue.dead_letter_queue_id IS
+NOT NULL OR durableq_queue_document.version > 0 OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0)) OR (EXISTS
 (SELECT durableq_message.id
@@ -965,10 +963,9 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3))) ORDER BY
 durableq_queue.name
- LIMIT $3""",
+ LIMIT $2""",
     (
         "after",
-        "prefix",
         "limit",
     ),
 )

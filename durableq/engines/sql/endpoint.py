@@ -8,20 +8,22 @@ from typing import Any, Final
 
 from durableq.engines.sql.envelopes import envelopes
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
+from durableq.engines.sql.queues import declare, delete, purge
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction, row_id
 from durableq.model.endpoint import (
     DELETIONS_KEPT_MS,
     IDENTITY,
     QueueDocument,
     check_document,
-    is_at,
+    name_at,
 )
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE
 from durableq.model.message import Envelope
+from durableq.model.queues import Changes
 from durableq.model.units import check_whole
 from durableq.model.wire_message import DATABASE_BITS
-from durableq.store.endpoint import Endpoint
+from durableq.store.endpoint import NO_CHANGES, Endpoint
 
 #: Documents of all accounts that one statement reads.
 _PAGE: Final = 1_000
@@ -54,29 +56,41 @@ class SQLEndpoint(Operations, Endpoint):
         found: list[QueueDocument] = []
         with self._database.read() as tx:
             while len(found) < limit:
-                values = {"after": after, "prefix": prefix, "limit": _PAGE}
-                rows = tx.run(tx.sql.QUEUE_DOCUMENTS, **values).fetchall()
-                found += [QueueDocument(*row) for row in rows if is_at(row[0], place)]
+                rows = tx.run(tx.sql.QUEUE_DOCUMENTS, after=after, limit=_PAGE).fetchall()
+                found += [
+                    QueueDocument(*row)
+                    for row in rows
+                    if (name := name_at(row[0], place)) is not None and name.startswith(prefix)
+                ]
                 if len(rows) < _PAGE:
                     break
                 after = rows[-1][0]
             return tx.shown(found[:limit])
 
     def store_queue_document(
-        self, queue: str, attributes: str, tags: str, *, expected: int
+        self,
+        queue: str,
+        attributes: str,
+        tags: str,
+        *,
+        expected: int | None,
+        changes: Changes = NO_CHANGES,
     ) -> bool:
-        """Store the document of a queue, if nobody has meanwhile."""
+        """Store the document of a queue and change its settings, if nobody has meanwhile."""
         check_document(attributes, tags)
-        return self._database.run(_store, queue, attributes, tags, expected)
-
-    def begin_purge(self, queue: str, within_ms: int) -> bool:
-        """Note that a queue is purged now, unless it was within this time."""
-        return self._database.run(_begin_purge, queue, within_ms)
-
-    def note_deletion(self, queue: str) -> None:
-        """Note that a queue was deleted now."""
         with self._database.write() as tx:
-            tx.run(tx.sql.NOTE_DELETION, name=queue, now_ms=tx.now_ms)
+            return _store(tx, queue, attributes, tags, expected, changes)
+
+    def purge_once(self, queue: str, within_ms: int) -> bool:
+        """Purge a queue and note the time, unless it was purged so within this time."""
+        with self._database.write() as tx:
+            return _purge(tx, queue, within_ms)
+
+    def remove_queue(self, name: str) -> None:
+        """Delete a queue by force, and note the time."""
+        with self._database.write() as tx:
+            delete(tx, name, force=True)
+            tx.run(tx.sql.NOTE_DELETION, name=name, now_ms=tx.now_ms)
 
     def deleted_ms_ago(self, queue: str) -> int | None:
         """Return the time since the noted deletion of a queue."""
@@ -106,27 +120,32 @@ def _document(tx: Transaction, queue: str) -> QueueDocument:
     return QueueDocument(*row)
 
 
-def _store(tx: WriteTransaction, queue: str, attributes: str, tags: str, expected: int) -> bool:
+def _store(
+    tx: WriteTransaction,
+    queue: str,
+    attributes: str,
+    tags: str,
+    expected: int | None,
+    changes: Changes,
+) -> bool:
+    if expected is None:
+        if tx.find_queue(queue) is not None:
+            return False
+        declare(tx, queue, changes)
     present = _document(tx, queue)
-    if present.version != expected:
+    if present.version != (expected or 0):
         return False
-    changes = present.attributes != attributes or not expected
-    _put(
-        tx,
-        present._replace(
-            attributes=attributes,
-            tags=tags,
-            modified_at_ms=tx.now_ms if changes else present.modified_at_ms,
-            version=expected + 1,
-        ),
-    )
+    if expected is not None and changes:
+        declare(tx, queue, changes)
+    _put(tx, present.changed(attributes, tags, tx.now_ms, has_changes=bool(changes)))
     return True
 
 
-def _begin_purge(tx: WriteTransaction, queue: str, within_ms: int) -> bool:
+def _purge(tx: WriteTransaction, queue: str, within_ms: int) -> bool:
     present = _document(tx, queue)
-    if present.purged_at_ms and 0 <= tx.now_ms - present.purged_at_ms < within_ms:
+    if present.was_purged(tx.now_ms, within_ms):
         return False
+    purge(tx, queue)
     _put(tx, present._replace(purged_at_ms=tx.now_ms))
     return True
 

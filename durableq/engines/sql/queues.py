@@ -56,7 +56,7 @@ class SQLQueues(Operations, Control):
         with self._database.write() as tx:
             if not creates:
                 tx.queue(name)
-            _declare(tx, name, changes)
+            declare(tx, name, changes)
         return self.queue(name)
 
     def settings(self, queue: str) -> QueueSettings:
@@ -80,24 +80,15 @@ class SQLQueues(Operations, Control):
     def purge(self, queue: str) -> int:
         """Remove every message of a queue."""
         with self._database.write() as tx:
-            row = tx.queue(queue)
-            held = regrouping.held_by(tx, row)
-            removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
-            tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
-            tx.count(row.id, tx.sql.PURGED, removed)
-            flow.count_again(tx, row.id)
-            if row.limits & Limits.BACKLOG_BYTES:
-                backlog.count_bytes(tx, row.id)
-            regrouping.empty(tx, row, held)
-            return removed
+            return purge(tx, queue)
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:
         """Remove a queue and its dead-letter queue."""
         with self._database.write() as tx:
-            _delete(tx, name, force=force)
+            delete(tx, name, force=force)
 
 
-def _declare(tx: WriteTransaction, name: str, changes: Changes) -> None:
+def declare(tx: WriteTransaction, name: str, changes: Changes) -> None:
     """Create a queue and its dead-letter queue, or change one; see Queueing.declare_queue."""
     row, changed = tx.find_queue(name), settings_of_changes(changes)
     wanted = checked_dead_letter_queue(changes.get(DEAD_LETTER_QUEUE))
@@ -190,7 +181,21 @@ def _create(
     return queue_id
 
 
-def _delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
+def purge(tx: WriteTransaction, queue: str) -> int:
+    """Remove every message of a queue; see Control.purge."""
+    row = tx.queue(queue)
+    held = regrouping.held_by(tx, row)
+    removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
+    tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
+    tx.count(row.id, tx.sql.PURGED, removed)
+    flow.count_again(tx, row.id)
+    if row.limits & Limits.BACKLOG_BYTES:
+        backlog.count_bytes(tx, row.id)
+    regrouping.empty(tx, row, held)
+    return removed
+
+
+def delete(tx: WriteTransaction, name: str, *, force: bool) -> None:
     """Remove a queue with its private dead-letter queue; see Control.delete_queue."""
     parts = [row := tx.queue(name)]
     owner = tx.find_queue(name.removesuffix(DEAD_LETTER_SUFFIX))

@@ -794,9 +794,8 @@ coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
 coalesce(durableq_queue_document.version, 0) AS coalesce_5
 FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
 = durableq_queue.id
-WHERE durableq_queue.name > :after AND substr(durableq_queue.name, 1, length(:prefix)) = :prefix
-AND (durableq_queue.dead_letter_queue_id IS NOT NULL OR durableq_queue_document.version > 0 OR
-(EXISTS (SELECT durableq_message.id
+WHERE durableq_queue.name > :after AND (durableq_queue.dead_letter_queue_id IS NOT NULL OR
+durableq_queue_document.version > 0 OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0)) OR (EXISTS
 (SELECT durableq_message.id

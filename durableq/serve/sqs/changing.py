@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from durableq.model.errors import UnknownQueue
-from durableq.model.queues import DEAD_LETTER_SUFFIX
-from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
+from durableq.model.queues import DEAD_LETTER_QUEUE, dead_letter_name
 from durableq.serve.sqs import documents
 from durableq.serve.sqs.attributes import (
     REDRIVE_ALLOW_POLICY,
     REDRIVE_POLICY,
     SETTINGS,
+    check_together,
     settings_of,
 )
 from durableq.serve.sqs.catalog import ServedQueue, load
@@ -31,62 +30,83 @@ from durableq.store.core import Capability, Store
 #: What makes a queue of the store one of SQS: no limit of receives, and no wait after a lease.
 _OF_SQS: Final = {"max_receives": 0, "bury_at": 1}
 _OF_FIFO: Final = {"group_concurrency": 1}
-#: The change of a queue that is no setting: where its dead letters go; None: to one of its own.
-DEAD_LETTER_QUEUE: Final = "dead_letter_queue"
 
 
-def apply(
+def create(
     store: Store,
     name: QueueName,
     attributes: Mapping[str, str],
-    now_ms: int,
-    *,
-    tags: Mapping[str, str] | None = None,
-    is_new: bool = False,
-) -> None:
-    """Set attributes of a queue, and create it if it is new.
+    tags: Mapping[str, str],
+    private: Document | None,
+) -> bool:
+    """Create a queue with its attributes and tags, in one transaction.
+
+    Args:
+        store: the engine.
+        name: the queue.
+        attributes: all that it has.
+        tags: its tags.
+        private: the document of the private dead-letter queue that has this name; it becomes a
+            queue as any other. None: there is no such queue.
+
+    Returns:
+        Whether it was created; otherwise others have done so meanwhile.
+
+    Raises:
+        ServiceError: a policy is not valid, or attributes do not allow each other.
+        UnknownQueue: its dead-letter queue was deleted meanwhile.
+    """
+    of_private: dict[str, Any] = {} if private is None else {DEAD_LETTER_QUEUE: None}
+    of_fifo = _OF_FIFO if name.is_fifo else {}
+    changes = of_private | _OF_SQS | of_fifo | _changes(store, name, attributes)
+    version = None if private is None else private.version
+    document = Document(_set({}, attributes), tags, version=version)
+    return documents.put(store, name.key, document, changes)
+
+
+def change(store: Store, name: QueueName, attributes: Mapping[str, str]) -> None:
+    """Change attributes of a queue, in one transaction.
 
     Args:
         store: the engine.
         name: the queue.
         attributes: those that are set; an empty value takes one away.
-        now_ms: the time.
-        tags: of a new queue.
-        is_new: whether to create it.
 
     Raises:
-        ServiceError: a policy is not valid, or the queue does not exist.
+        ServiceError: as `create`.
+        UnknownQueue: the queue does not exist.
+    """
+
+    def changed(document: Document) -> Document:
+        return document._replace(attributes=_set(document.attributes, attributes))
+
+    documents.change(store, name.key, changed, _changes(store, name, attributes))
+
+
+def _changes(store: Store, name: QueueName, attributes: Mapping[str, str]) -> dict[str, Any]:
+    """Return the changes of a queue that attributes are.
+
+    Raises:
+        ServiceError: a policy is not valid.
     """
     policy = _checked_policies(store, name, attributes)
     changes: dict[str, Any] = settings_of(attributes)
-    if is_new:
-        changes = _OF_SQS | (_OF_FIFO if name.is_fifo else {}) | changes
-    if is_new and name.key.endswith(DEAD_LETTER_SUFFIX):
-        changes[DEAD_LETTER_QUEUE] = None  # one of its own makes it a queue as any other
     if REDRIVE_POLICY in attributes:
         changes["max_receives"] = policy.max_receive_count if policy else 0
         changes[DEAD_LETTER_QUEUE] = policy.target.key if policy else None
+    return changes
 
-    def changed(document: Document) -> Document:
-        kept = {key: value for key, value in attributes.items() if key not in SETTINGS}
-        merged = {} if is_new else dict(document.attributes)
-        merged = {key: value for key, value in (merged | kept).items() if value}
-        return replace(
-            document,
-            attributes=merged,
-            tags=dict(tags or {}) if is_new else document.tags,
-            created_at_ms=now_ms if is_new else document.created_at_ms,
-            modified_at_ms=now_ms,
-        )
 
-    if not is_new:
-        try:
-            store.declare_queue(name.key, changes, creates=False)
-        except UnknownQueue:  # it was deleted meanwhile
-            raise ServiceError(QUEUE_DOES_NOT_EXIST) from None
-    documents.change(store, name.key, changed)
-    if is_new:  # its attributes are there before it is
-        store.declare_queue(name.key, changes)
+def _set(present: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """Return the attributes that are no settings, when others are set.
+
+    Raises:
+        ServiceError: they do not allow each other.
+    """
+    merged = dict(present) | {key: each for key, each in given.items() if key not in SETTINGS}
+    kept = {key: value for key, value in merged.items() if value}
+    check_together(kept)
+    return kept
 
 
 def _checked_policies(
@@ -119,7 +139,8 @@ def _allowed(store: Store, target: QueueName) -> RedriveAllowPolicy | None:
 def redrive_of(store: Store, queue: ServedQueue) -> str:
     """Return the redrive policy of a queue as a client reads it; empty: it has none.
 
-    It is as the client has spelled it, unless a Python program has changed what it says.
+    It is as the client has spelled it, unless a Python program has changed what it says. As on AWS
+    it names a queue that was deleted; the dead letters go to the queue's own meanwhile.
     """
     receives = queue.settings.max_receives
     target = store.require(Capability.INSPECT).queue(queue.key).dead_letter_queue
@@ -127,7 +148,15 @@ def redrive_of(store: Store, queue: ServedQueue) -> str:
         return ""
     policy = RedrivePolicy(from_key(target), receives)
     text = queue.attribute(REDRIVE_POLICY)
-    return text if same_policy(text, policy.as_text()) else policy.as_text()
+    said = redrive_policy(text) if text else None
+    if said is None or said == policy:
+        return text or policy.as_text()
+    names_deleted = (
+        target == dead_letter_name(queue.key)
+        and said.max_receive_count == receives
+        and _allowed(store, said.target) is None
+    )
+    return text if names_deleted else policy.as_text()
 
 
 def same_policy(one: str, other: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.client.coroutines import read
 from durableq.serve.context import Context
 from durableq.serve.sqs import catalog
 from durableq.serve.sqs.names import QueueName, from_key
@@ -17,8 +16,12 @@ async def list_dead_letter_source_queues(
 ) -> dict[str, Any]:
     """Return the queues whose dead letters go to a queue: ListDeadLetterSourceQueues."""
     queue = await catalog.named(context, parameters)
-    names = await read(context.store, sources_of, context.store, queue.name)
-    return paged(context, parameters, names, "queueUrls")
+
+    def find(after: str, limit: int) -> list[QueueName]:
+        names = sources_of(context.store, queue.name)
+        return [name for name in names if name.key > after][:limit]
+
+    return await paged(context, parameters, find, "queueUrls")
 
 
 def sources_of(store: Store, target: QueueName) -> list[QueueName]:

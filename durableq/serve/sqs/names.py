@@ -20,6 +20,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
+def place(account: str, region: str) -> str:
+    """Return the part of names in the store that says where a queue is; empty: the default."""
+    is_default = (account, region) == (DEFAULT_ACCOUNT, DEFAULT_REGION)
+    return "" if is_default else f"@{account}.{region}"
+
+
 class QueueName(NamedTuple):
     """A queue as a client of SQS names it."""
 
@@ -33,10 +39,8 @@ class QueueName(NamedTuple):
 
         That of a dead-letter queue ends with `-dlq` there, wherever it is.
         """
-        if (self.account, self.region) == (DEFAULT_ACCOUNT, DEFAULT_REGION):
-            return self.name
         plain = self.name.removesuffix(DEAD_LETTER_SUFFIX)
-        return f"{plain}@{self.account}.{self.region}{self.name[len(plain) :]}"
+        return plain + place(self.account, self.region) + self.name[len(plain) :]
 
     @property
     def arn(self) -> str:

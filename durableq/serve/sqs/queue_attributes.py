@@ -5,21 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from durableq.client.coroutines import read, write
+from durableq.model.errors import UnknownQueue
 from durableq.model.queues import ApproximateCounts
 from durableq.serve.context import Context
+from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs import catalog
 from durableq.serve.sqs.attributes import (
     ALL,
     READ_ONLY,
     REDRIVE_POLICY,
     check_names,
-    check_together,
     checked,
 )
 from durableq.serve.sqs.catalog import ServedQueue
-from durableq.serve.sqs.changing import apply, redrive_of
-from durableq.serve.sqs.clock import now_ms
-from durableq.serve.sqs.names import QueueName, of_url
+from durableq.serve.sqs.changing import change, redrive_of
+from durableq.serve.sqs.names import of_url
 from durableq.serve.sqs.reading import missing, texts, texts_by_name
 from durableq.store.core import Capability, Store
 
@@ -63,11 +63,9 @@ async def set_queue_attributes(context: Context, parameters: dict[str, Any]) -> 
     if not given:
         raise missing("Attributes")
     attributes = checked(given, is_fifo=queue.is_fifo)
-    check_together(queue.attributes | attributes)
-    await write(context.store, _set, context, name, attributes)
+    try:
+        await write(context.store, change, context.store, name, attributes)
+    except UnknownQueue:  # it was deleted meanwhile
+        raise ServiceError(QUEUE_DOES_NOT_EXIST) from None
     catalog.forget(context.store, name.key)
     return {}
-
-
-def _set(context: Context, name: QueueName, attributes: dict[str, str]) -> None:
-    apply(context.store, name, attributes, now_ms(context))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from durableq.client.coroutines import read, write
-from durableq.model.errors import UnknownQueue
-from durableq.model.info import QueueInfo
-from durableq.model.queues import dead_letter_name
+from durableq.model.errors import InvalidInput, UnknownQueue
+from durableq.model.queues import check_queue_name
 from durableq.serve.context import Context
 from durableq.serve.errors import (
     PURGE_QUEUE_IN_PROGRESS,
@@ -19,11 +19,10 @@ from durableq.serve.errors import (
     ServiceError,
 )
 from durableq.serve.sqs import catalog, documents
-from durableq.serve.sqs.attributes import REDRIVE_POLICY, check_together, checked, defaults
+from durableq.serve.sqs.attributes import REDRIVE_POLICY, checked, defaults
 from durableq.serve.sqs.catalog import ServedQueue
-from durableq.serve.sqs.changing import apply, redrive_of, same_policy
-from durableq.serve.sqs.clock import now_ms
-from durableq.serve.sqs.names import QueueName, from_key, new_name, of_url
+from durableq.serve.sqs.changing import create, redrive_of, same_policy
+from durableq.serve.sqs.names import QueueName, from_key, new_name, of_url, place
 from durableq.serve.sqs.reading import (
     Parameters,
     bounded,
@@ -32,12 +31,13 @@ from durableq.serve.sqs.reading import (
     text,
     texts_by_name,
 )
-from durableq.serve.sqs.recent import deletions, purges
 from durableq.serve.sqs.tags import check_tags
 from durableq.store.core import Capability, Store
 
 #: The most queues of a page.
 MAX_RESULTS: Final = 1000
+#: How long a strict server refuses to purge a queue again, and the name of a deleted one.
+RECENT_MS: Final = 60_000
 
 
 async def create_queue(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -48,34 +48,59 @@ async def create_queue(context: Context, parameters: dict[str, Any]) -> dict[str
     name = new_name(required_text(parameters, "QueueName"), context, is_fifo=is_fifo)
     attributes = checked(given, is_fifo=is_fifo)
     check_tags(tags, name.name)
-    found = await read(context.store, _find, context.store, name)
-    if found is not None:
-        await read(context.store, _check_same, context.store, found, attributes)
-    elif context.is_strict and deletions(context.store).has(name.key):
-        raise ServiceError(QUEUE_DELETED_RECENTLY)
-    else:
-        await write(context.store, _create, context, name, attributes, tags)
-        catalog.forget(context.store, name.key)
+    await write(context.store, _create, context, name, attributes, tags)
+    catalog.forget(context.store, name.key)
     return {"QueueUrl": name.url(context.base_url)}
-
-
-def _find(store: Store, name: QueueName) -> ServedQueue | None:
-    """Return a queue that a client sees; None: there is none."""
-    try:
-        found = catalog.load(store, name)
-    except UnknownQueue:
-        return None
-    is_private = name.key in private_queues(store.require(Capability.INSPECT).queues())
-    return None if is_private and not documents.is_there(store, name.key) else found
 
 
 def _create(
     context: Context, name: QueueName, given: Mapping[str, str], tags: Mapping[str, str]
 ) -> None:
-    """Create a queue with its attributes: they are there before it is."""
+    """Create a queue, or check the one that is there.
+
+    Raises:
+        ServiceError: it has other attributes, or a policy is not valid, or it was just deleted.
+        Busy: others create and delete it all the time.
+    """
+    for _ in range(documents.ATTEMPTS):
+        with suppress(UnknownQueue):  # it was deleted meanwhile, or its dead-letter queue was
+            if _is_created(context, name, given, tags):
+                return
+    raise documents.too_busy(name.key)
+
+
+def _is_created(
+    context: Context, name: QueueName, given: Mapping[str, str], tags: Mapping[str, str]
+) -> bool:
+    """Return whether the queue is there with these attributes; otherwise look again."""
+    store = context.store
+    found = _find(store, name)
+    if found is not None and _is_seen(store, found):
+        _check_same(store, found, given)
+        return True
+    if context.is_strict:
+        ago_ms = store.require(Capability.ENDPOINT).deleted_ms_ago(name.key)
+        if ago_ms is not None and ago_ms < RECENT_MS:
+            raise ServiceError(QUEUE_DELETED_RECENTLY)
     attributes = defaults(is_fifo=name.is_fifo) | dict(given)
-    check_together(attributes)
-    apply(context.store, name, attributes, now_ms(context), tags=tags, is_new=True)
+    return create(store, name, attributes, tags, None if found is None else found.document)
+
+
+def _find(store: Store, name: QueueName) -> ServedQueue | None:
+    try:
+        return catalog.load(store, name)
+    except UnknownQueue:
+        return None
+
+
+def _is_seen(store: Store, queue: ServedQueue) -> bool:
+    """Return whether a client sees a queue.
+
+    A dead-letter queue that was made together with a queue is seen as soon as it has a message.
+    """
+    info = store.require(Capability.INSPECT).queue(queue.key)
+    is_private = info.dead_letter_queue is None
+    return bool(queue.document.version or not is_private or info.counts.present)
 
 
 def _check_same(store: Store, queue: ServedQueue, given: Mapping[str, str]) -> None:
@@ -112,95 +137,75 @@ async def get_queue_url(context: Context, parameters: dict[str, Any]) -> dict[st
 async def list_queues(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the URLs of the queues of the account and region: ListQueues."""
     prefix = text(parameters, "QueueNamePrefix") or ""
-    names = await read(context.store, _names, context.store)
-    found = [
-        name
-        for name in names
-        if (name.account, name.region) == (context.account, context.region)
-        and name.name.startswith(prefix)
-    ]
-    return paged(context, parameters, found, "QueueUrls")
+    here = place(context.account, context.region)
+
+    def find(after: str, limit: int) -> list[QueueName]:
+        endpoint = context.store.require(Capability.ENDPOINT)
+        found = endpoint.queue_documents(limit, prefix=prefix, place=here, after=after)
+        return [from_key(document.queue) for document in found]
+
+    return await paged(context, parameters, find, "QueueUrls")
 
 
-def _names(store: Store) -> list[QueueName]:
-    """Return the queues that a client sees.
-
-    A dead-letter queue that was made together with a queue is one as soon as it has a message.
-    """
-    infos = store.require(Capability.INSPECT).queues()
-    hidden = private_queues(infos)
-    return [
-        from_key(info.name)
-        for info in infos
-        if info.name not in hidden or documents.is_there(store, info.name)
-    ]
-
-
-def private_queues(infos: Iterable[QueueInfo]) -> set[str]:
-    """Return the dead-letter queues that were made with their queues, and have no message."""
-    found = {info.name: info for info in infos}
-    made = map(dead_letter_name, found)
-    return {
-        name
-        for name in made
-        if name in found and found[name].dead_letter_queue is None
-        if not found[name].counts.present
-    }
-
-
-def paged(
-    context: Context, parameters: Parameters, names: list[QueueName], member: str
+async def paged(
+    context: Context,
+    parameters: Parameters,
+    find: Callable[[str, int], list[QueueName]],
+    member: str,
 ) -> dict[str, Any]:
-    """Return a page of queues, in order of their names.
+    """Return a page of queues, in order of their names in the store.
+
+    Args:
+        context: of the request.
+        parameters: with the token of a page, and the number of queues.
+        find: returns queues after the one of a name, and at most so many.
+        member: the name of the list of URLs.
 
     Raises:
         ServiceError: the token of a page is not one that was given.
     """
     reason = f"MaxResults must be an integer between 1 and {MAX_RESULTS}."
     most = bounded(parameters, "MaxResults", 1, MAX_RESULTS, reason)
-    after = _after(text(parameters, "NextToken"))
-    left = sorted(name for name in names if name.name > after)
-    page = left[: most or MAX_RESULTS]
+    limit = most or MAX_RESULTS
+    found = await read(context.store, find, _after(text(parameters, "NextToken")), limit + 1)
+    page = found[:limit]
     answered: dict[str, Any] = {member: [name.url(context.base_url) for name in page]}
-    if most and len(left) > len(page):
-        answered["NextToken"] = base64.b64encode(page[-1].name.encode()).decode()
+    if most and len(found) > limit:
+        answered["NextToken"] = base64.b64encode(page[-1].key.encode()).decode()
     return answered if page or member != "QueueUrls" else {}
 
 
 def _after(token: str | None) -> str:
+    """Return the name in the store after which a page begins."""
+    if not token:
+        return ""
     try:
-        return base64.b64decode(token or "", validate=True).decode()
-    except ValueError:
+        key = base64.b64decode(token, validate=True).decode()
+        check_queue_name(key)
+    except (ValueError, InvalidInput):
         raise invalid("Invalid or expired next token.") from None
+    return key
 
 
 async def purge_queue(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
     """Remove all messages of a queue: PurgeQueue."""
     queue = await catalog.named(context, parameters)
-    recent = purges(context.store)
-    if context.is_strict and recent.has(queue.key):
+    purge = context.store.require(Capability.ENDPOINT).purge_once
+    if not await write(context.store, purge, queue.key, RECENT_MS if context.is_strict else 0):
         raise ServiceError(
             PURGE_QUEUE_IN_PROGRESS,
             f"Only one PurgeQueue operation on {queue.name.name} is allowed every 60 seconds.",
         )
-    control = context.store.require(Capability.CONTROL)
-    await write(context.store, control.purge, queue.key)
-    recent.note(queue.key)
     return {}
 
 
 async def delete_queue(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
     """Delete a queue with its messages: DeleteQueue. To delete it again is an error."""
     name = of_url(context, parameters)
-    await write(context.store, _delete, context.store, name)
-    catalog.forget(context.store, name.key)
-    deletions(context.store).note(name.key)
-    purges(context.store).drop(name.key)
-    return {}
-
-
-def _delete(store: Store, name: QueueName) -> None:
+    remove = context.store.require(Capability.ENDPOINT).remove_queue
     try:
-        store.require(Capability.CONTROL).delete_queue(name.key, force=True)
+        await write(context.store, remove, name.key)
     except UnknownQueue:
         raise ServiceError(QUEUE_DOES_NOT_EXIST) from None
+    catalog.forget(context.store, name.key)
+    return {}

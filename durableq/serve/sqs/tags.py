@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from durableq.client.coroutines import write
@@ -45,7 +44,7 @@ async def tag_queue(context: Context, parameters: dict[str, Any]) -> dict[str, A
     def tagged(document: Document) -> Document:
         tags = dict(document.tags) | added
         check_tags(tags, queue.name.name)
-        return replace(document, tags=tags)
+        return document._replace(tags=tags)
 
     return await _changed(context, queue, tagged)
 
@@ -59,7 +58,7 @@ async def untag_queue(context: Context, parameters: dict[str, Any]) -> dict[str,
 
     def untagged(document: Document) -> Document:
         tags = {key: value for key, value in document.tags.items() if key not in keys}
-        return replace(document, tags=tags)
+        return document._replace(tags=tags)
 
     return await _changed(context, queue, untagged)
 
@@ -105,4 +104,4 @@ async def _changed(
 
 
 def _with_policy(document: Document, policy: str) -> Document:
-    return replace(document, attributes=dict(document.attributes) | {"Policy": policy})
+    return document._replace(attributes=dict(document.attributes) | {"Policy": policy})

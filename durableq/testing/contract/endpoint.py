@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from durableq.model.endpoint import ATTEMPT_MS, MAX_DOCUMENT_CHARS
-from durableq.model.errors import InvalidInput, UnknownQueue
+from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
 from durableq.model.message import FOREVER_MS, Message, Outcome, Served
 from durableq.model.wire_message import DATABASE_BITS, body_of, to_draft
 from durableq.store.core import Capability, Receive
@@ -96,6 +97,7 @@ class DocumentsContract(StoreCase):
         assert [one.queue for one in second] == ["orders.fifo", "orders_x"]
         assert [one.queue for one in store.queue_documents(9, prefix="orders_")] == ["orders_x"]
         assert store.queue_documents(9, prefix="%") == []
+        assert [one.queue for one in store.queue_documents(9, prefix="m")] == ["mail"]
 
     def test_a_dead_letter_queue_is_listed_once_it_has_a_message_or_a_document(
         self, store: FullStore
@@ -113,19 +115,62 @@ class DocumentsContract(StoreCase):
         store.store_queue_document("mail" + place + "-dlq", "{}", "{}", expected=0)
         names = [one.queue for one in store.queue_documents(9, place=place)]
         assert names == ["mail" + place, "mail" + place + "-dlq"]
+        [found] = store.queue_documents(9, place=place, prefix="mail-d")
+        assert found.queue == "mail" + place + "-dlq"
         assert [one.queue for one in store.queue_documents(9)] == [ORDERS]
 
-    def test_a_purge_begins_once_within_a_time(self, store: FullStore, clock: FakeClock) -> None:
-        assert store.begin_purge(ORDERS, 60_000)
+    @needs(Capability.INSPECT)
+    def test_a_queue_is_purged_once_within_a_time(self, store: FullStore, clock: FakeClock) -> None:
+        send(store)
+        assert store.purge_once(ORDERS, 60_000)
+        assert store.peek(ORDERS, 1) == []
         clock.advance(59)
-        assert not store.begin_purge(ORDERS, 60_000)
-        assert store.begin_purge(ORDERS, 0)
+        send(store)
+        assert not store.purge_once(ORDERS, 60_000)
+        assert len(store.peek(ORDERS, 9)) == 1
+        assert store.purge_once(ORDERS, 0)
         clock.advance(60)
-        assert store.begin_purge(ORDERS, 60_000)
+        assert store.purge_once(ORDERS, 60_000)
         found = store.queue_document(ORDERS)
         assert (found.purged_at_ms, found.version) == (clock.wall_ms(), 0)
+        assert store.queue(ORDERS).counters.purged == 2
         with pytest.raises(UnknownQueue):
-            store.begin_purge("nowhere", 60_000)
+            store.purge_once("nowhere", 60_000)
+
+    @needs(Capability.INSPECT)
+    def test_a_queue_is_created_with_its_document_once(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        changes = {"delay_ms": 7, "dead_letter_queue": ORDERS}
+        create = partial(store.store_queue_document, expected=None, changes=changes)
+        assert create("mail", '{"a":1}', '{"t":"x"}')
+        found = store.queue_document("mail")
+        now_ms = clock.wall_ms()
+        assert found == ("mail", now_ms, '{"a":1}', '{"t":"x"}', now_ms, 0, 1)
+        info = store.queue("mail")
+        assert (info.settings.delay_ms, info.dead_letter_queue) == (7, ORDERS)
+        for name in ("mail", DEAD):
+            before = store.queue(name), store.queue_document(name)
+            assert not create(name, '{"b":1}', "{}")
+            assert (store.queue(name), store.queue_document(name)) == before
+
+    def test_settings_change_with_the_document_or_not_at_all(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        clock.advance(5)
+        assert store.store_queue_document(ORDERS, "{}", "{}", expected=0, changes={"delay_ms": 7})
+        found = store.queue_document(ORDERS)
+        assert (found.modified_at_ms, found.version) == (clock.wall_ms(), 1)
+        for late in (0, 2):
+            changes = {"delay_ms": 8}
+            assert not store.store_queue_document(
+                ORDERS, "{}", "{}", expected=late, changes=changes
+            )
+        for wrong in ({"dead_letter_queue": "nowhere"}, {"delay_ms": -1}):
+            with pytest.raises((UnknownQueue, InvalidInput)):
+                store.store_queue_document(ORDERS, '{"b":1}', "{}", expected=1, changes=wrong)
+        assert store.settings(ORDERS).delay_ms == 7
+        assert store.queue_document(ORDERS) == found
 
     @needs(Capability.CONTROL)
     def test_a_document_goes_with_its_queue(self, store: FullStore) -> None:
@@ -137,22 +182,28 @@ class DocumentsContract(StoreCase):
         assert store.queue_document(DEAD).version == 0
 
     def test_a_deletion_is_remembered(self, store: FullStore, clock: FakeClock) -> None:
-        assert store.deleted_ms_ago("gone") is None
-        store.note_deletion("gone")
+        for name in ("nowhere", DEAD):
+            with pytest.raises((UnknownQueue, Conflict)):
+                store.remove_queue(name)
+            assert store.deleted_ms_ago(name) is None
+        send(store)
+        store.remove_queue(ORDERS)
         clock.advance(5)
-        assert store.deleted_ms_ago("gone") == 5_000
-        store.note_deletion("gone")
-        assert store.deleted_ms_ago("gone") == 0
+        assert store.deleted_ms_ago(ORDERS) == 5_000
+        store.declare_queue(ORDERS, {})
+        assert store.queue_document(ORDERS).version == 0
+        store.remove_queue(ORDERS)
+        assert store.deleted_ms_ago(ORDERS) == 0
 
     @needs(Capability.MAINTENANCE)
     def test_maintenance_forgets_deletions(self, store: FullStore, clock: FakeClock) -> None:
-        store.note_deletion("gone")
+        store.remove_queue(ORDERS)
         clock.advance(3_599)
         store.prune()
-        assert store.deleted_ms_ago("gone") == 3_599_000
+        assert store.deleted_ms_ago(ORDERS) == 3_599_000
         clock.advance(1)
         store.prune()
-        assert store.deleted_ms_ago("gone") is None
+        assert store.deleted_ms_ago(ORDERS) is None
 
 
 @needs(Capability.ENDPOINT)

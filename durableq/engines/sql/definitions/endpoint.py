@@ -71,12 +71,10 @@ QUEUE_DOCUMENT = Statement(_documents.where(_q.name == _p("queue")), order=("que
 _has_message = or_(
     *(select(_m.id).where(_m.queue_id == _q.id, is_state(state)).exists() for state in STATES)
 )
-_prefix: Any = _p("prefix", _q.name)
 # In pages: those of one account and region are chosen among them.
 QUEUE_DOCUMENTS = Statement(
     _documents.where(
         _q.name > _p("after", _q.name),
-        func.substr(_q.name, 1, func.length(_prefix)) == _prefix,
         or_(_q.dead_letter_queue_id.is_not(None), _d.version > zero, _has_message),
     )
     .order_by(_q.name)
