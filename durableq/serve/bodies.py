@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from durableq.serve.errors import (
-    REQUEST_TIMEOUT,
-    REQUEST_TOO_LARGE,
-    SERVICE_UNAVAILABLE,
-    ServiceError,
-)
+from durableq.serve.errors import REQUEST_TOO_LARGE, SERVICE_UNAVAILABLE, ServiceError
 from durableq.serve.limits import Limits
 
 Message = MutableMapping[str, Any]
@@ -59,20 +53,9 @@ class Body:
         """Return the body.
 
         Raises:
-            ServiceError: it is too large, or comes too slowly, or there is no room for it.
+            ServiceError: it is too large, or there is no room for it.
             Gone: the client has hung up.
         """
-        seconds = self._of.limits.body_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                await self._read(receive)
-        except TimeoutError:
-            raise ServiceError(
-                REQUEST_TIMEOUT, f"The body did not come within {seconds:g} seconds."
-            ) from None
-        return b"".join(self._parts)
-
-    async def _read(self, receive: Receive) -> None:
         while True:
             message = await receive()
             if message["type"] == DISCONNECT:
@@ -86,7 +69,7 @@ class Body:
                 raise ServiceError(SERVICE_UNAVAILABLE, "The open requests are too large together.")
             self._parts.append(part)
             if not message.get("more_body", False):
-                return
+                return b"".join(self._parts)
 
     async def _drop(self, receive: Receive, size: int, message: Message) -> None:
         """Read the rest of a body that is too large: a client that still sends reads no answer.

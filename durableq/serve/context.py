@@ -34,7 +34,9 @@ class Stopping:
         for wait in self._waits:
             wait.reschedule(asyncio.get_running_loop().time())
 
-    async def unless_set(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+    async def unless_set(
+        self, waiting: Coroutine[Any, Any, T], seconds: float | None = None
+    ) -> T | None:
         """Return the result of a coroutine that waits; None if the server stops before its end.
 
         It runs in the task of its caller, and is cancelled there: calls of
@@ -42,17 +44,22 @@ class Stopping:
 
         Args:
             waiting: such as a receive with a time to wait. It raises no TimeoutError.
+            seconds: the longest wait; None: no limit.
+
+        Raises:
+            TimeoutError: it took longer.
         """
-        ends_at = asyncio.get_running_loop().time() if self._is_set else None
         try:
-            async with asyncio.timeout_at(ends_at) as wait:
+            async with asyncio.timeout(0 if self._is_set else seconds) as wait:
                 self._waits.add(wait)
                 try:
                     return await waiting
                 finally:
                     self._waits.discard(wait)
         except TimeoutError:
-            return None
+            if self._is_set:
+                return None
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Context:
     @property
     def store(self) -> Store:
         """The engine, which is open."""
-        return self.app.store
+        return self.app.opened or self.app.store
 
 
 #: An action: it takes and returns a dictionary in the shape of the JSON protocol, binary values as

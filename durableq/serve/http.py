@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import replace
 from typing import Any, Final
 
 from durableq.client.app import DurableQ
@@ -39,6 +39,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 #: The action that waits, and whose effect is undone when its client is gone.
 RECEIVE: Final = "ReceiveMessage"
 _READING: Final = frozenset({"GET", "HEAD"})
+#: Draws the ids of requests, which are distinct, and no secrets: random bytes of the system would
+#: be a system call for each request, in which the event loop gives way to the thread that commits.
+_random: Final = random.Random()
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
 #: Errors after which the rest of a body is not read.
 _CLOSING: Final = frozenset({REQUEST_TOO_LARGE, REQUEST_TIMEOUT, SERVICE_UNAVAILABLE})
@@ -79,38 +82,43 @@ class Application:
         """Answer a request."""
         if scope["type"] != "http":
             return
-        request_id = str(uuid.uuid4())
-        head, body = _head(scope), Body(self._bodies)
+        request_id = str(uuid.UUID(int=_random.getrandbits(128), version=4))
+        request, body = _head(scope), Body(self._bodies)
         try:
-            answer = await self._answer(head, body, scope, receive, request_id)
+            answer = await self._answer(request, body, scope, receive, request_id)
         except Gone:
             return
         except ServiceError as raised:
-            answer = answers.error(head.protocol, service_of(head), raised, request_id)
+            answer = answers.error(request.protocol, service_of(request), raised, request_id)
             if raised.kind in _CLOSING:
                 answer.headers.append((b"connection", b"close"))
         except Exception:  # no input may end without an answer
-            log.exception("A request to %s has failed", shown(head.target or head.path))
+            log.exception("A request to %s has failed", shown(request.target or request.path))
             failed = ServiceError(INTERNAL_FAILURE)
-            answer = answers.error(head.protocol, service_of(head), failed, request_id)
+            answer = answers.error(request.protocol, service_of(request), failed, request_id)
         finally:
             body.release()
         await _send(send, answer)
 
     async def _answer(
-        self, head: Request, body: Body, scope: Scope, receive: Receive, request_id: str
+        self, request: Request, body: Body, scope: Scope, receive: Receive, request_id: str
     ) -> Answer:
-        content = await self.stopping.unless_set(body.read(receive))
+        seconds = self.limits.body_seconds
+        try:
+            content = await self.stopping.unless_set(body.read(receive), seconds)
+        except TimeoutError:
+            says = f"The body did not come within {seconds:g} seconds."
+            raise ServiceError(REQUEST_TIMEOUT, says) from None
         if content is None:
             raise ServiceError(SERVICE_UNAVAILABLE, "The server is stopping.")
-        request = replace(head, body=content)
+        request.body = content
         try:
             return await self._dispatch(request, scope, receive, request_id)
         except DurableQError as error:
             if isinstance(error, PASSING):
                 self._outage.report(error)
             elif not is_expected(error):
-                log.exception("A request to %s has failed", shown(head.target or head.path))
+                log.exception("A request to %s has failed", shown(request.target or request.path))
             raise service_error(error, service_of(request)) from error
 
     async def _dispatch(
@@ -178,28 +186,30 @@ class Application:
         if self._polls >= self.limits.polls:
             raise ServiceError(SERVICE_UNAVAILABLE, "There are too many receives that wait.")
         self._polls += 1
-        work = asyncio.ensure_future(action(context, parameters))
-        gone = asyncio.ensure_future(_hung_up(receive))
+        wait = asyncio.timeout(None)
+        gone = asyncio.create_task(_hung_up(receive, wait))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not gone.done():
-                return work.result()
-            work.cancel()
-            await asyncio.wait({work})
-            if not work.cancelled() and work.exception() is None:
-                for undo in context.undo:
-                    await undo()
-            raise Gone
+            async with wait:
+                found = await action(context, parameters)
+        except TimeoutError:
+            if gone.done():
+                raise Gone from None
+            raise
         finally:
             self._polls -= 1
             gone.cancel()
-            work.cancel()
+        if gone.done():  # too late to be cancelled
+            for undo in context.undo:
+                await undo()
+            raise Gone
+        return found
 
 
-async def _hung_up(receive: Receive) -> None:
-    """Wait until the client is gone."""
+async def _hung_up(receive: Receive, wait: asyncio.Timeout) -> None:
+    """Wait until the client is gone, and end the wait of its request."""
     while (await receive())["type"] != DISCONNECT:
         pass
+    wait.reschedule(asyncio.get_running_loop().time())
 
 
 def _head(scope: Scope) -> Request:
@@ -209,7 +219,7 @@ def _head(scope: Scope) -> Request:
         key, text = name.decode("latin-1").lower(), value.decode("latin-1").strip()
         headers[key] = f"{headers[key]},{text}" if key in headers else text
     path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
-    return Request(scope["method"], path, scope.get("query_string", b""), headers, b"")
+    return Request(scope["method"], path, scope.get("query_string", b""), headers)
 
 
 async def _send(send: Send, answer: Answer) -> None:

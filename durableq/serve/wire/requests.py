@@ -42,7 +42,7 @@ class Service(Enum):
     STS = "sts"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Request:
     """An HTTP request.
 
@@ -51,14 +51,14 @@ class Request:
         path: as it was sent, still encoded.
         query: the query string as it was sent.
         headers: by name in lower case.
-        body: all of it.
+        body: all of it; empty until it was read.
     """
 
     method: str
     path: str
     query: bytes
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = b""
 
     @property
     def target(self) -> str:
