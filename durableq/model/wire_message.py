@@ -48,6 +48,8 @@ DATABASE_BITS: Final = 48
 _ID_BITS, _REDRIVE_BITS = 63, 11
 _VERSION, _VARIANT = 8, 0b10
 
+_NO_FLOW: Final = DraftFlow()
+
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -104,13 +106,13 @@ def to_draft(
     if kept:
         _check_texts(kept)
         parts[_SYSTEM] = kept
-    made = draft(None, **options)._replace(body=body, attributes=_dumps(seen) if seen else None)
-    flow = made.flow or DraftFlow()
+    *_, delay_ms, priority, flow = draft(None, **options)
     if parts or body_format:
-        flow = flow._replace(envelope=Envelope(body_format, _dumps(parts) if parts else None))
-    if deduplicates_in_group and deduplication_id is not None:
+        envelope = Envelope(body_format, _dumps(parts) if parts else None)
+        flow = (flow or _NO_FLOW)._replace(envelope=envelope)
+    if flow is not None and deduplicates_in_group and deduplication_id is not None:
         flow = flow._replace(deduplicates_in_group=True)
-    return made if flow == DraftFlow() else made._replace(flow=flow)
+    return Draft(body, None, None, _dumps(seen) if seen else None, delay_ms, priority, flow)
 
 
 def _stored_body(text: str) -> tuple[str, int]:
@@ -119,8 +121,11 @@ def _stored_body(text: str) -> tuple[str, int]:
     Raises:
         InvalidBody: it contains a lone surrogate.
     """
+    is_sent_as_json = is_json(text)
+    if is_sent_as_json and text.isascii():
+        return text, AS_SENT
     as_text = str(codec.encode(text))
-    return (text, AS_SENT) if is_json(text) else (as_text, TEXT)
+    return (text, AS_SENT) if is_sent_as_json else (as_text, TEXT)
 
 
 def is_json(text: str) -> bool:
@@ -130,7 +135,7 @@ def is_json(text: str) -> bool:
     or beyond all floats, or spells a lone surrogate.
     """
     try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        value = _loads(text)
         if "\\u" in text or text.count("[") + text.count("{") > MAX_BODY_DEPTH:
             codec.encode(value)
     except (InvalidBody, ValueError, RecursionError):
@@ -143,6 +148,9 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
+
+
+_loads = json.JSONDecoder(parse_constant=_finite, parse_float=_finite).decode
 
 
 def _stored_attributes(

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.model.wire_message import row_of_uuid
+from durableq.store.core import Capability
 from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
 from tests.support import new_file
 
@@ -113,6 +115,20 @@ def test_system_attributes_are_those_that_are_asked_for(sqs: Sqs) -> None:
     assert "Attributes" not in sqs.receive(url)[0]
     said = sqs.refusal("ReceiveMessage", url, AttributeNames=["Nonsense"])
     assert said == "InvalidAttributeName: Unknown Attribute Nonsense."
+
+
+def test_a_message_keeps_only_a_sender_of_another_account(sqs: Sqs) -> None:
+    url, of_python = sqs.queue(), '{"a": 1}'
+    sqs.send(url, of_python, MessageAttributes={"kind": string("new")})
+    sqs.context = replace(sqs.context, account="111111111111")
+    sqs.send(url, of_python)
+    own, foreign = sqs.receive(url, 2, AttributeNames=["SenderId"])
+    assert own["Attributes"] == {"SenderId": "000000000000"}
+    assert foreign["Attributes"] == {"SenderId": "111111111111"}
+    rows = [str(row_of_uuid(one["MessageId"])[1]) for one in (own, foreign)]  # type: ignore[index]
+    stored = sqs.app.store.require(Capability.ENDPOINT).envelopes(rows)
+    kept = [stored[row].system_attributes for row in rows]
+    assert kept == [None, '{"system":{"SenderId":"111111111111"}}']
 
 
 def test_an_id_is_a_uuid_of_the_database_and_of_the_message(sqs: Sqs) -> None:

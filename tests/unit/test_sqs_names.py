@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,30 @@ from tests.sqs_context import context_without_store, refusal
 
 TARGET = names.QueueName("dead")
 SOURCE = names.QueueName("orders")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("http://localhost:4566/111111111111/q", names.QueueName("q", "111111111111", "eu-west-1")),
+        (
+            "http://sqs.cn-north-1.x/111111111111/q",
+            names.QueueName("q", "111111111111", "cn-north-1"),
+        ),
+        ("http://x/queue/us-east-1/000000000000/q", names.QueueName("q")),
+        ("q", names.QueueName("q", "222222222222", "eu-west-1")),
+        *((text, None) for text in ("http://x/q", "http://[/000000000000/q", "http://x/1/q")),
+        (f"http://{'h' * 1024}/000000000000/q", None),  # no host is so long
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_url_names_a_queue(url: str, name: names.QueueName | None) -> None:
+    context = replace(context_without_store(), account="222222222222", region="eu-west-1")
+    if name is not None:
+        assert names.of_url(context, {"QueueUrl": url}) == name
+    else:
+        said = refusal(lambda: names.of_url(context, {"QueueUrl": url}))
+        assert said.endswith("The specified queue does not exist.")
 
 
 @pytest.mark.parametrize(

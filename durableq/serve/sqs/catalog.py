@@ -7,8 +7,10 @@ second. A change that is made here is seen at once, one that another process mak
 
 from __future__ import annotations
 
-import asyncio
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -29,36 +31,35 @@ from durableq.store.core import Store
 FRESH_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServedQueue:
-    """A queue as a request needs it."""
+    """A queue as requests need it. What follows from its parts is found once, not by each."""
 
     name: QueueName
     settings: QueueSettings
     document: Document
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Its name in the store."""
         return self.name.key
 
-    @property
+    @cached_property
     def is_fifo(self) -> bool:
         """Whether it is a FIFO queue. One of Python with such a name need not keep groups."""
         return self.name.is_fifo and self.settings.group_concurrency == 1
 
-    @property
-    def attributes(self) -> dict[str, str]:
+    @cached_property
+    def attributes(self) -> Mapping[str, str]:
         """The attributes that are set, with the defaults of the others."""
         found = defaults(is_fifo=self.is_fifo) | dict(self.document.attributes)
         return found | of_settings(self.settings)
 
     def attribute(self, name: str) -> str:
-        """Return an attribute that is no setting; empty: it has none."""
-        found = self.document.attributes.get(name)
-        return found if found is not None else defaults(is_fifo=self.is_fifo).get(name, "")
+        """Return an attribute; empty: it has none."""
+        return self.attributes.get(name, "")
 
-    @property
+    @cached_property
     def is_content_based(self) -> bool:
         """Whether the body is the deduplication id of a message that has none."""
         return self.is_fifo and self.attribute("ContentBasedDeduplication") == "true"
@@ -73,13 +74,13 @@ class Catalog:
     def fresh(self, key: str) -> ServedQueue | None:
         """Return a queue that was read a short time ago."""
         found = self._queues.get(key)
-        if found is None or found[0] <= asyncio.get_running_loop().time():
+        if found is None or found[0] <= time.monotonic():
             return None
         return found[1]
 
     def put(self, queue: ServedQueue) -> None:
         """Keep a queue that was read."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if len(self._queues) > 1000:  # of many queues, those of the last second
             self._queues = {key: one for key, one in self._queues.items() if one[0] > now}
         self._queues[queue.key] = (now + FRESH_SECONDS, queue)
@@ -144,4 +145,7 @@ def load(store: Store, name: QueueName) -> ServedQueue:
 
 
 def _catalog(store: Store) -> Catalog:
-    return _catalogs.setdefault(store, Catalog())
+    found = _catalogs.get(store)
+    if found is None:
+        found = _catalogs[store] = Catalog()
+    return found

@@ -7,6 +7,7 @@ and the messages are counted at the first receive, and once a second beyond half
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -37,7 +38,7 @@ class InFlight:
         Raises:
             UnknownQueue: it does not exist.
         """
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         is_fresh = now - self._counted_at.get(key, -FRESH_SECONDS) < FRESH_SECONDS
         is_low = self._numbers.get(key, 0) < MAX_IN_FLIGHT // 2 and key in self._counted_at
         if not (is_fresh or is_low):
@@ -55,7 +56,10 @@ _of_store: WeakKeyDictionary[Store, InFlight] = WeakKeyDictionary()
 
 def in_flight(store: Store) -> InFlight:
     """Return the messages in flight of a store."""
-    return _of_store.setdefault(store, InFlight())
+    found = _of_store.get(store)
+    if found is None:
+        found = _of_store[store] = InFlight()
+    return found
 
 
 async def wait_for_room(context: Context, key: str, seconds: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ _ACCOUNT: Final = re.compile("[0-9]{12}", re.ASCII)
 _REGION: Final = re.compile("[a-z0-9-]{1,40}", re.ASCII)
 #: The names of queues that there may be: Python's have periods too.
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,80}")
+#: The longest URL of a queue: a host has 255 characters.
+_MAX_URL_CHARS: Final = 1024
 _PARTITIONS: Final = {"cn-": "aws-cn", "us-gov-": "aws-us-gov"}
 
 
@@ -105,24 +108,32 @@ def of_url(context: Context, parameters: Parameters) -> QueueName:
     Raises:
         ServiceError: it is no URL of a queue.
     """
-    try:
-        url = urlsplit(required_text(parameters, "QueueUrl"))
-    except ValueError:
-        raise ServiceError(QUEUE_DOES_NOT_EXIST) from None
-    parts = [part for part in url.path.split("/") if part]
-    region = _region_of_host(url.hostname or "") or context.region
-    match parts:
-        case ["queue", region, account, name]:
-            found = _possible(name, account, region)
-        case [account, name]:
-            found = _possible(name, account, region)
-        case [name] if not url.netloc:
-            found = _possible(name, context.account, context.region)
-        case _:
-            found = None
+    return _of_url(required_text(parameters, "QueueUrl"), context.account, context.region)
+
+
+@lru_cache  # clients name the same few queues in each request
+def _of_url(text: str, account: str, region: str) -> QueueName:
+    found = _found(text, account, region) if len(text) <= _MAX_URL_CHARS else None
     if found is None:
         raise ServiceError(QUEUE_DOES_NOT_EXIST)
     return found
+
+
+def _found(text: str, account: str, region: str) -> QueueName | None:
+    """Return the queue of a URL, or of a name in this account and region; None: of neither."""
+    try:
+        url = urlsplit(text)
+        host = url.hostname or ""
+    except ValueError:
+        return None
+    match [part for part in url.path.split("/") if part]:
+        case ["queue", named_region, named_account, name]:
+            return _possible(name, named_account, named_region)
+        case [named_account, name]:
+            return _possible(name, named_account, _region_of_host(host) or region)
+        case [name] if not url.netloc:
+            return _possible(name, account, region)
+    return None
 
 
 def _region_of_host(host: str) -> str | None:

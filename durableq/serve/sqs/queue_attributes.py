@@ -40,7 +40,8 @@ async def get_queue_attributes(context: Context, parameters: dict[str, Any]) -> 
 def _attributes(store: Store, queue: ServedQueue) -> dict[str, str]:
     """Return all attributes of a queue that has them."""
     counts = store.require(Capability.INSPECT).approximate_counts(queue.key)
-    found = queue.attributes | _computed(queue, counts) | {REDRIVE_POLICY: redrive_of(store, queue)}
+    redrive = {REDRIVE_POLICY: redrive_of(store, queue)}
+    found = {**queue.attributes, **_computed(queue, counts), **redrive}
     return {key: value for key, value in found.items() if value}
 
 

@@ -34,7 +34,7 @@ from durableq.serve.sqs.ids import message_id, sequence_number
 from durableq.serve.sqs.reading import Parameters, invalid, invalid_value, missing
 from durableq.serve.sqs.refusals import translated
 
-#: Added to the message of a client, which may name another sender.
+#: Kept with a message if it is not the account of the queue.
 SENDER_ID: Final = "SenderId"
 _NO_DEDUPLICATION: Final = (
     "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId "
@@ -137,7 +137,7 @@ def _outgoing(context: Context, queue: ServedQueue, parameters: Parameters) -> _
     """
     body = body_of(parameters)
     size = size_of(body, parameters.get("MessageAttributes"))
-    check_size(size, int(queue.attributes["MaximumMessageSize"]))
+    check_size(size, queue.settings.max_body_bytes)
     attributes = attributes_of(parameters)
     system = system_attributes_of(parameters)
     deduplication_id = identifier(parameters, "MessageDeduplicationId")
@@ -149,11 +149,13 @@ def _outgoing(context: Context, queue: ServedQueue, parameters: Parameters) -> _
     elif deduplication_id is not None:
         reason = "The request includes a parameter that is not valid for this queue type."
         raise invalid_value(deduplication_id, "MessageDeduplicationId", reason)
-    texts = {name: str(value["StringValue"]) for name, value in system.items()}
+    kept = {name: str(value["StringValue"]) for name, value in system.items()}
+    if context.account != queue.name.account:
+        kept[SENDER_ID] = context.account
     draft = to_draft(
         body,
         {name: _typed(value) for name, value in attributes.items()},
-        {SENDER_ID: context.account} | texts,
+        kept,
         deduplicates_in_group=queue.attribute("DeduplicationScope") == "messageGroup",
         group=group,
         deduplication_id=deduplication_id,

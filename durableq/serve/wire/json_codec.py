@@ -28,7 +28,7 @@ def parse(body: bytes) -> dict[str, Any]:
         ServiceError: it is none.
     """
     try:
-        found = json.loads(body.decode("utf-8") or "{}", parse_constant=_no_number)
+        found = _loads(body.decode("utf-8") or "{}")
     except (ValueError, RecursionError):
         raise ServiceError(SERIALIZATION, "The request is no JSON document in UTF-8.") from None
     if not isinstance(found, dict):
@@ -38,6 +38,9 @@ def parse(body: bytes) -> dict[str, Any]:
 
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+_loads = json.JSONDecoder(parse_constant=_no_number).decode
 
 
 def parameters(structure: Structure, found: dict[str, Any]) -> dict[str, Any]:
@@ -155,10 +158,13 @@ def _missing(name: str) -> NoReturn:
 
 def dump(answer: dict[str, Any]) -> bytes:
     """Return an answer as JSON in ASCII, bytes as base64."""
-    return json.dumps(answer, default=_encoded, separators=(",", ":")).encode("ascii")
+    return _dumps(answer).encode("ascii")
 
 
 def _encoded(value: Any) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode("ascii")
     raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+_dumps = json.JSONEncoder(default=_encoded, separators=(",", ":")).encode
