@@ -64,6 +64,7 @@ EDGES: tuple[Edge, ...] = (
     Edge(_R, _E, "receive", "a duplicate of a success"),
     Edge(_R, _X, "receive", "a success had another payload, or its key is damaged"),
     Edge(_R, _X, "receive", "max_receives reached, with bury_at=receive"),
+    Edge(_R, _F, "lease_again", "by the receipt of its last receive"),
     Edge(_F, _F, "extend"),
     Edge(_F, _R, "extend", "by 0"),
     Edge(_F, _B, "extend", "by 0, behind others of its group"),

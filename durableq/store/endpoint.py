@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from durableq.model.endpoint import QueueDocument
-from durableq.model.message import Envelope
+from durableq.model.message import Envelope, Receipt
 from durableq.model.queues import Changes
 
 NO_CHANGES: Final[Changes] = {}
@@ -33,6 +33,29 @@ class Endpoint(Protocol):
 
         Raises:
             InvalidInput: too many.
+        """
+        ...
+
+    def lease_again(
+        self, receipt: Receipt, receive_count: int, recovery_count: int, visibility_ms: int
+    ) -> Receipt | None:
+        """Lease a message once more under the receipt of its last receive, uncounted.
+
+        It is for a message of a queue without groups that is ready again, was not received since,
+        and has no key. One that is in flight stays as it is.
+
+        Args:
+            receipt: of the receive.
+            receive_count: the message's count at that receive.
+            recovery_count: its count at that receive.
+            visibility_ms: the length of the lease, 1 to MAX_VISIBILITY_MS.
+
+        Returns:
+            The receipt under which the message is in flight now: this one, or that of a later
+            receive. None: it is not in flight in this queue.
+
+        Raises:
+            InvalidInput: the length of the lease is out of bounds.
         """
         ...
 

@@ -299,6 +299,7 @@ NOT_FOR_PAGES = {
     *("declare_schedules", "next_slots_in_ms", "fire_schedule", "remove_schedule", "has_room"),
     *("create_item_table", "item_table", "item_tables", "item_table_size", "delete_item_table"),
     *("set_item_ttl", "items", "change_items"),
+    "lease_again",
     *("database_id", "envelopes", "queue_document", "queue_documents", "store_queue_document"),
     *("purge_once", "remove_queue", "deleted_ms_ago"),
 }

@@ -39,6 +39,11 @@ def delete_by_an_old_handle() -> None:
     module._delete = by_id
 
 
+def take_up_the_lease_of_an_older_receive() -> None:
+    """A handle of a standard queue deletes its message although it was received since."""
+    rewrite("LEASE_AGAIN", "receive_count = :receives", "receive_count >= :receives")
+
+
 def keep_the_lease_of_a_client_that_is_gone() -> None:
     """The messages of an answer that nobody gets stay leased."""
     module: Any = receiving
@@ -116,6 +121,7 @@ BUGS = (
     forget_purges,
     answer_a_send_before_its_commit,
     delete_by_an_old_handle,
+    take_up_the_lease_of_an_older_receive,
     keep_the_lease_of_a_client_that_is_gone,
     take_back_what_is_repeated,
     release_what_is_repeated,
@@ -123,6 +129,7 @@ BUGS = (
     miss_the_writes_of_others,
 )
 _FIFO = "tests/serve/test_sqs_fifo.py::"
+_LEASES = "tests/serve/test_sqs_leases.py::"
 _POLLING = "tests/serve/test_sqs_polling.py::"
 _RACES = "tests/serve/test_sqs_races.py::"
 SEEN_BY = [
@@ -145,7 +152,11 @@ SEEN_BY = [
     ),
     (
         "delete_by_an_old_handle",
-        "tests/serve/test_sqs_leases.py::test_an_old_handle_of_a_standard_queue_deletes_nothing",
+        _LEASES + "test_an_old_handle_of_a_standard_queue_deletes_nothing",
+    ),
+    (
+        "take_up_the_lease_of_an_older_receive",
+        _LEASES + "test_a_handle_deletes_its_message_after_a_visibility_of_0",
     ),
     (
         "keep_the_lease_of_a_client_that_is_gone",

@@ -119,17 +119,67 @@ def test_the_visibility_of_a_deleted_message_cannot_be_changed(timed: Sqs) -> No
     )
 
 
-def test_the_visibility_of_a_visible_message_cannot_be_changed(
+def test_the_visibility_of_a_visible_message_of_a_fifo_queue_cannot_be_changed(
     timed: Sqs, clock: FakeClock
 ) -> None:
-    url = timed.queue(VisibilityTimeout="5")
-    timed.send(url)
+    url = timed.queue("q.fifo", VisibilityTimeout="5", ContentBasedDeduplication="true")
+    timed.send(url, MessageGroupId="a")
     (message,) = timed.receive(url)
     clock.advance(6)
     handle = message["ReceiptHandle"]
     said = timed.refusal("ChangeMessageVisibility", url, ReceiptHandle=handle, VisibilityTimeout=20)
     assert said.startswith("AWS.SimpleQueueService.MessageNotInflight: ")
     assert timed.receive(url)
+
+
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_a_handle_hides_its_message_again_after_its_timeout(
+    timed: Sqs, clock: FakeClock, is_noticed: bool
+) -> None:
+    """A receive that is too small takes both leases back, and leases one."""
+    url = timed.queue(VisibilityTimeout="5")
+    for body in "ab":
+        timed.send(url, body)
+    first, second = timed.receive(url, 2)
+    clock.advance(6)
+    if is_noticed:
+        assert timed.bodies(url, 1) == ["a"]
+    for message in first, second:
+        handle = message["ReceiptHandle"]
+        timed("ChangeMessageVisibility", url, ReceiptHandle=handle, VisibilityTimeout=20)
+    clock.advance(19)
+    assert timed.counts(url) == (0, 2, 0)
+    assert timed.bodies(url) == []
+    clock.advance(2)
+    assert timed.bodies(url) == ["a", "b"]
+
+
+def test_an_older_handle_of_a_standard_queue_ends_a_newer_timeout(timed: Sqs) -> None:
+    url = timed.queue()
+    timed.send(url)
+    (old,) = timed.receive(url)
+    change = ("ChangeMessageVisibility", url)
+    timed(*change, ReceiptHandle=old["ReceiptHandle"], VisibilityTimeout=0)
+    assert timed.receive(url, VisibilityTimeout=50)
+    timed(*change, ReceiptHandle=old["ReceiptHandle"], VisibilityTimeout=0)
+    assert timed.receive(url)
+
+
+def test_a_handle_deletes_its_message_after_a_visibility_of_0(timed: Sqs) -> None:
+    url = timed.queue()
+    timed.send(url)
+
+    def received_and_returned() -> dict[str, Any]:
+        (message,) = timed.receive(url)
+        handle = message["ReceiptHandle"]
+        timed("ChangeMessageVisibility", url, ReceiptHandle=handle, VisibilityTimeout=0)
+        return message
+
+    older, newer = received_and_returned(), received_and_returned()
+    timed.delete(url, older)
+    assert timed.counts(url) == (1, 0, 0)
+    timed.delete(url, newer)
+    assert timed.counts(url) == (0, 0, 0)
 
 
 def test_a_message_is_leased_for_12_hours_at_most(timed: Sqs, clock: FakeClock) -> None:
@@ -210,7 +260,7 @@ def test_a_handle_that_comes_twice_in_a_batch_is_answered_twice(timed: Sqs, end:
 
     change = "ChangeMessageVisibilityBatch"
     assert batch(change, 50, 60) == {"0": "", "1": ""}
-    gone = "AWS.SimpleQueueService.MessageNotInflight"
+    gone = "AWS.SimpleQueueService.MessageNotInflight" if end else ""
     assert batch(change, 70, 0, 80, 0) == {"0": "", "1": "", "2": gone, "3": gone}
     handle = timed.receive(url)[0]["ReceiptHandle"]
     assert batch("DeleteMessageBatch", -1, -1) == {"0": "", "1": ""}

@@ -202,7 +202,7 @@ def test_the_name_of_a_new_queue_is_one_of_aws() -> None:
 
 
 def test_a_receipt_handle_is_read_as_it_was_written() -> None:
-    handle = handles.Handle(Receipt("orders", "12", "ab" * 16), 1_700_000_000_000)
+    handle = handles.Handle(Receipt("orders", "12", "ab" * 16), 1_700_000_000_000, 2, 1)
     assert handles.parse(str(handle), "orders") == handle
     for text in ("garbage", str(handle)[:-2], "ä", "", "A" * 3000, str(handle) + "AAAA"):
         said = refusal(partial(handles.parse, text, "orders"))

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.control import MemoryControl
+from durableq.engines.memory.tables import Lease
 from durableq.model.endpoint import IDENTITY, QueueDocument, check_document, name_at
 from durableq.model.errors import UnknownQueue
-from durableq.model.limits import MAX_RECEIVE
-from durableq.model.message import Envelope
+from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
+from durableq.model.message import Envelope, Receipt, State
 from durableq.model.queues import Changes
 from durableq.model.units import check_whole
 from durableq.model.wire_message import DATABASE_BITS
@@ -32,6 +33,25 @@ class MemoryEndpoint(MemoryControl, Endpoint):
         check_whole(len(ids), "The number of messages", 0, MAX_RECEIVE)
         found = {row.id: row for row in map(self._tables.rows.get, ids) if row is not None}
         return {name: self._clock.shown(row.envelope) for name, row in found.items()}
+
+    @operation
+    def lease_again(
+        self, receipt: Receipt, receive_count: int, recovery_count: int, visibility_ms: int
+    ) -> Receipt | None:
+        """Lease a message once more under the receipt of its last receive."""
+        check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
+        row = self._tables.rows.get(receipt.message_id)
+        if row is None or row.queue != receipt.queue:
+            return None
+        if row.state is State.IN_FLIGHT:
+            return row.receipt
+        counts = row.receive_count, row.recovery_count
+        is_same = row.state is State.READY and counts == (receive_count, recovery_count)
+        has_groups = self._queue(row.queue).settings.group_concurrency
+        if not is_same or has_groups or row.draft.key is not None:
+            return None
+        lease = Lease(receipt.token, self._clock.lease_ms() + visibility_ms, 0)
+        return self._put(row, state=State.IN_FLIGHT, lease=lease).receipt
 
     @query
     def queue_document(self, queue: str) -> QueueDocument:

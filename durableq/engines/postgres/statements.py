@@ -927,6 +927,33 @@ durableq_message.first_received_at_ms, CASE WHEN (durableq_message.sequence = 0)
 durableq_message.id ELSE durableq_message.sequence END AS anon_1
 FROM durableq_message
 WHERE durableq_message.id = $1::BIGINT"""
+IN_FLIGHT_UNDER = Named(
+    """\
+SELECT durableq_message.receipt
+FROM durableq_message
+WHERE durableq_message.id = $1::BIGINT AND durableq_message.queue_id + 0 = $2::BIGINT AND
+durableq_message.state + 0 = 1""",
+    (
+        "of",
+        "in_queue",
+    ),
+)
+LEASE_AGAIN = Named(
+    """\
+UPDATE durableq_message SET state=1, lease_until_ms=$1::BIGINT, receipt=$2, owner_id=$3::BIGINT
+WHERE durableq_message.id = $4::BIGINT AND durableq_message.queue_id + 0 = $5::BIGINT AND
+durableq_message.state + 0 = 0 AND durableq_message.receive_count = $6::BIGINT AND
+durableq_message.recovery_count = $7::BIGINT AND durableq_message.key IS NULL""",
+    (
+        "until",
+        "token",
+        "owner",
+        "of",
+        "in_queue",
+        "receives",
+        "recoveries",
+    ),
+)
 # QUEUE_DOCUMENT: queue
 QUEUE_DOCUMENT = """\
 SELECT durableq_queue.name, durableq_queue.created_at_ms,

@@ -6,9 +6,12 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from durableq.engines.sql import groups
 from durableq.engines.sql.envelopes import envelopes
+from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
 from durableq.engines.sql.queues import declare, delete, purge
+from durableq.engines.sql.settling import fence_of
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction, row_id
 from durableq.model.endpoint import (
     DELETIONS_KEPT_MS,
@@ -18,8 +21,8 @@ from durableq.model.endpoint import (
     name_at,
 )
 from durableq.model.errors import UnknownQueue
-from durableq.model.limits import MAX_RECEIVE
-from durableq.model.message import Envelope
+from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
+from durableq.model.message import Envelope, Receipt
 from durableq.model.queues import Changes
 from durableq.model.units import check_whole
 from durableq.model.wire_message import DATABASE_BITS
@@ -43,6 +46,14 @@ class SQLEndpoint(Operations, Endpoint):
         check_whole(len(ids), "The number of messages", 0, MAX_RECEIVE)
         with self._database.read() as tx:
             return envelopes(tx, [row_id(message_id) for message_id in ids])
+
+    def lease_again(
+        self, receipt: Receipt, receive_count: int, recovery_count: int, visibility_ms: int
+    ) -> Receipt | None:
+        """Lease a message once more under the receipt of its last receive."""
+        check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
+        counts = {"receives": receive_count, "recoveries": recovery_count}
+        return self._database.run(_lease_again, receipt, counts, visibility_ms)
 
     def queue_document(self, queue: str) -> QueueDocument:
         """Return the document of a queue."""
@@ -104,6 +115,26 @@ def prune(tx: WriteTransaction, limit: int) -> int:
     tx.run(tx.sql.PRUNE_DELETIONS, oldest_ms=tx.now_ms - DELETIONS_KEPT_MS)
     forgotten: int = tx.run(tx.sql.PRUNE_ATTEMPTS, now_ms=tx.now_ms, limit=limit).rowcount
     return forgotten
+
+
+def _lease_again(
+    tx: WriteTransaction, receipt: Receipt, counts: Mapping[str, int], visibility_ms: int
+) -> Receipt | None:
+    fence = fence_of(tx, receipt.queue, receipt.token)
+    if fence is None:
+        return None
+    row, token = fence
+    of_message = {"of": row_id(receipt.message_id), "in_queue": row.id}
+    held = tx.run(tx.sql.IN_FLIGHT_UNDER, **of_message).fetchone()
+    if held is not None:
+        return receipt._replace(token=bytes(held[0]).hex())
+    if row.limits & groups.GROUPS:
+        return None
+    lease = {"owner": tx.owner_outside, "until": tx.lease_now_ms + visibility_ms, "token": token}
+    if tx.run(tx.sql.LEASE_AGAIN, **of_message, **counts, **lease).rowcount != 1:
+        return None
+    count_leases(tx, row.id, row.limits, 1)
+    return receipt
 
 
 def _identify(tx: WriteTransaction) -> int:

@@ -62,6 +62,8 @@ class Statements(Protocol):
     INSERT_ENVELOPE: str
     ENVELOPES: str
     ENVELOPES_ONE: str
+    IN_FLIGHT_UNDER: str
+    LEASE_AGAIN: str
     QUEUE_DOCUMENT: str
     QUEUE_DOCUMENTS: str
     STORE_QUEUE_DOCUMENT: str

@@ -13,18 +13,31 @@ from durableq.serve.errors import RECEIPT_HANDLE_IS_INVALID, ServiceError
 from durableq.serve.sqs.reading import invalid
 
 _MAX_CHARS: Final = 2048
-#: The time of the receive, and the receipt: queue, id of the row, token.
-_CONTENT: Final = re.compile(r"([0-9]{1,19}) ([^: ]+:[0-9]{1,19}:[0-9a-f]{32})", re.ASCII)
+#: The time of the receive, the counts of receives and of recoveries, and the receipt: queue, id of
+#: the row, token.
+_CONTENT: Final = re.compile(
+    r"([0-9]{1,19}) ([0-9]{1,10}) ([0-9]{1,10}) ([^: ]+:[0-9]{1,19}:[0-9a-f]{32})", re.ASCII
+)
 
 
 class Handle(NamedTuple):
-    """The receipt of a delivery, and the time of its receive, as ms of the wall clock."""
+    """The receipt of a delivery, and the state of its message then.
+
+    Args:
+        receipt: of the delivery.
+        received_at_ms: the time of the receive, as ms of the wall clock.
+        receive_count: the receives of the message, with this one.
+        recovery_count: how often it has come back from a dead-letter queue.
+    """
 
     receipt: Receipt
     received_at_ms: int
+    receive_count: int
+    recovery_count: int
 
     def __str__(self) -> str:
-        content = f"{self.received_at_ms} {self.receipt}"
+        _, *counts = self
+        content = " ".join(map(str, (*counts, self.receipt)))
         return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
@@ -58,7 +71,8 @@ def _parsed(text: str) -> Handle | None:
     found = _CONTENT.fullmatch(content)
     if found is None:
         return None
-    handle = Handle(Receipt.parse(found[2]), int(found[1]))
+    *counts, receipt = found.groups()
+    handle = Handle(Receipt.parse(receipt), *map(int, counts))
     return handle if str(handle) == text.rstrip("=") else None
 
 

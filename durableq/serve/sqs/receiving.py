@@ -153,9 +153,10 @@ class _Shown:
         """Return a received message."""
         body = body_of(message)
         assert message.receipt is not None  # noqa: S101 - it was received
+        counts = message.receive_count, message.recovery_count
         answered: dict[str, Any] = {
             "MessageId": message_id(context.store, message.id, message.recovery_count),
-            "ReceiptHandle": str(Handle(message.receipt, now_ms(context))),
+            "ReceiptHandle": str(Handle(message.receipt, now_ms(context), *counts)),
             "MD5OfBody": digests.of_body(body),
             "Body": body,
         }

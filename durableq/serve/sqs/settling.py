@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
-from durableq.client.coroutines import commit, read
-from durableq.model.message import Completion, Message, Outcome
+from durableq.client.coroutines import commit, read, write
+from durableq.model.message import Completion, Message, Outcome, Receipt
 from durableq.model.states import State
 from durableq.serve.context import Context
 from durableq.serve.errors import MESSAGE_NOT_IN_FLIGHT, ServiceError
@@ -27,6 +27,8 @@ from durableq.serve.sqs.reading import (
 from durableq.serve.sqs.receiving import MAX_VISIBILITY_SECONDS
 from durableq.store.core import Capability, Extend, Settle, Store
 
+#: A lease that is taken up again to be ended or changed at once.
+_LEASE_AGAIN_MS: Final = 5_000
 _EXPIRED = "The receipt handle has expired."
 _GONE = "Message does not exist or is not available for visibility timeout change."
 
@@ -55,25 +57,51 @@ async def _delete(
 ) -> list[ServiceError | None]:
     """End messages in success, in one commit; return an error for each, or None.
 
-    On a standard queue the handle of an older receive deletes nothing, and is no error, as on AWS.
-    On a FIFO queue a handle ends with its lease.
+    On a standard queue a handle is valid until the next receive of its message; that of an older
+    receive deletes nothing, and is no error, as on AWS. On a FIFO queue a handle ends with its
+    lease.
     """
     if not handles:
         return []
     expired = await _expired(context.store, handles) if queue.is_fifo else set()
     living = [handle for handle in handles if handle not in expired]
-    settled: list[Outcome] = []
-    if living:
-        completions = [Completion(handle.receipt) for handle in living]
-        settled = await commit(context.store, Settle(completions))
-    outcomes = dict(zip(living, settled, strict=True))
-    in_flight(context.store).note(queue.key, -settled.count(Outcome.DONE))
+    outcomes = await _settle(context, queue, living)
+    stale = [handle for handle, outcome in outcomes.items() if outcome is Outcome.STALE]
+    if not queue.is_fifo:
+        leased = [one for one in stale if await _lease_again(context, one) == one.receipt]
+        outcomes |= await _settle(context, queue, leased)
     return [
         invalid_value(handle, "ReceiptHandle", _EXPIRED)
         if queue.is_fifo and outcomes.get(handle, Outcome.STALE) is Outcome.STALE
         else None
         for handle in handles
     ]
+
+
+async def _settle(
+    context: Context, queue: ServedQueue, handles: Sequence[Handle]
+) -> dict[Handle, Outcome]:
+    if not handles:
+        return {}
+    completions = [Completion(handle.receipt) for handle in handles]
+    settled: list[Outcome] = await commit(context.store, Settle(completions))
+    in_flight(context.store).note(queue.key, -settled.count(Outcome.DONE))
+    return dict(zip(handles, settled, strict=True))
+
+
+async def _lease_again(context: Context, handle: Handle) -> Receipt | None:
+    """Lease the message of a standard queue whose lease has ended, if it is there.
+
+    Returns:
+        The receipt under which it is in flight now: that of the handle, or of a later receive.
+        None: it is not in flight.
+    """
+    endpoint = context.store.require(Capability.ENDPOINT)
+    counts = handle.receive_count, handle.recovery_count
+    receipt: Receipt | None = await write(
+        context.store, endpoint.lease_again, handle.receipt, *counts, _LEASE_AGAIN_MS
+    )
+    return receipt
 
 
 async def _expired(store: Store, handles: Sequence[Handle]) -> set[Handle]:
@@ -99,7 +127,7 @@ async def change_message_visibility(context: Context, parameters: dict[str, Any]
     """Change the end of a lease: ChangeMessageVisibility. With 0, the message is ready at once."""
     queue = await named(context, parameters)
     handle, seconds = _handle(queue, parameters), _seconds(context, queue, parameters)
-    (error,) = await _change(context, [(seconds, handle)])
+    (error,) = await _change(context, queue, [(seconds, handle)])
     if error is not None:
         raise error
     return {}
@@ -120,30 +148,43 @@ async def change_message_visibility_batch(
             changed.append(entry)
         except ServiceError as error:
             refused.append(failed(entry, error))
-    return _answer(changed, await _change(context, changes), refused)
+    return _answer(changed, await _change(context, queue, changes), refused)
 
 
 async def _change(
-    context: Context, changes: Sequence[tuple[int, Handle]]
+    context: Context, queue: ServedQueue, changes: Sequence[tuple[int, Handle]]
 ) -> list[ServiceError | None]:
     """Let leases end so many seconds from now, in order; return an error for each, or None.
 
     A handle may come twice: the later change meets what the earlier one has left.
     """
-    if not changes:
-        return []
-    expired = await _expired(context.store, [handle for _, handle in changes])
     errors: list[ServiceError | None] = []
     for seconds, alike in groupby(changes, itemgetter(0)):
         handles = [handle for _, handle in alike]
-        receipts = [handle.receipt for handle in handles if handle not in expired]
-        extend = Extend(receipts, seconds * 1000)
-        outcomes = iter(await commit(context.store, extend) if receipts else ())
-        errors += [
-            _not_changed(handle, Outcome.STALE if handle in expired else next(outcomes))
-            for handle in handles
-        ]
+        outcomes = await _extend(context, queue, handles, seconds * 1000)
+        errors += map(_not_changed, handles, outcomes)
     return errors
+
+
+async def _extend(
+    context: Context, queue: ServedQueue, handles: Sequence[Handle], visibility_ms: int
+) -> list[Outcome]:
+    """Change leases.
+
+    On a standard queue any handle of a message does, as on AWS: also after the lease, and that of
+    an older receive.
+    """
+    expired = await _expired(context.store, handles) if queue.is_fifo else set()
+    receipts = [handle.receipt for handle in handles if handle not in expired]
+    extended = await commit(context.store, Extend(receipts, visibility_ms)) if receipts else []
+    found = iter(extended)
+    outcomes = [Outcome.STALE if one in expired else next(found) for one in handles]
+    for place, handle in enumerate(handles):
+        if outcomes[place] is Outcome.STALE and not queue.is_fifo:
+            outcomes[place] = Outcome.DONE
+            if (receipt := await _lease_again(context, handle)) is not None:
+                await commit(context.store, Extend([receipt], visibility_ms))
+    return outcomes
 
 
 def _not_changed(handle: Handle, outcome: Outcome) -> ServiceError | None:

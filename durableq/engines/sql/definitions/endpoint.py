@@ -17,7 +17,12 @@ from sqlalchemy import (
     update,
 )
 
-from durableq.engines.sql.definitions.elements import Statement, in_list, parameter
+from durableq.engines.sql.definitions.elements import (
+    Statement,
+    has_state,
+    in_list,
+    parameter,
+)
 from durableq.engines.sql.definitions.endpoint_tables import (
     deleted_queue,
     queue_document,
@@ -25,6 +30,8 @@ from durableq.engines.sql.definitions.endpoint_tables import (
 )
 from durableq.engines.sql.definitions.messages import (
     flow_order,
+    found_by_id_in_queue,
+    in_flight,
     no_text,
     under_receipt,
     with_flow,
@@ -32,6 +39,7 @@ from durableq.engines.sql.definitions.messages import (
 )
 from durableq.engines.sql.definitions.queries import STATES
 from durableq.engines.sql.definitions.tables import is_state, message, queue
+from durableq.model.message import State
 
 _m, _q, _d, _a, _p = message.c, queue.c, queue_document.c, receive_attempt.c, parameter
 
@@ -52,6 +60,26 @@ ENVELOPES = Statement(
     ).where(in_list(_m.id, "ids")),
     order=("ids",),
     for_one=True,
+)
+
+# ---- leases that are taken up again
+
+IN_FLIGHT_UNDER = Statement(
+    select(_m.receipt).where(
+        _m.id == _p("of"), found_by_id_in_queue, has_state(_m.state, State.IN_FLIGHT)
+    )
+)
+LEASE_AGAIN = Statement(
+    update(message)
+    .where(
+        _m.id == _p("of"),
+        found_by_id_in_queue,
+        has_state(_m.state, State.READY),
+        _m.receive_count == _p("receives"),
+        _m.recovery_count == _p("recoveries"),
+        _m.key.is_(None),
+    )
+    .values(state=in_flight, receipt=_p("token"), owner_id=_p("owner"), lease_until_ms=_p("until"))
 )
 
 # ---- documents of queues

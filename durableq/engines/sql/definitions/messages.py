@@ -64,7 +64,7 @@ def status_is(status: RecordStatus) -> Any:
 _p = parameter
 
 #: No index has the sum, so rows named by id are looked up by id, not among all of their queue.
-_found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
+found_by_id_in_queue: Any = _m.queue_id + zero == _p("in_queue")
 
 
 def from_arrival_or(due_ms: Any) -> Any:
@@ -241,7 +241,7 @@ DEAD_LETTERS = Statement(
     select(*ready_columns, true())
     .where(
         in_list(_m.id, "ids"),
-        _found_by_id_in_queue,
+        found_by_id_in_queue,
         _m.source_queue_id.is_not(None),
         ~is_state(State.IN_FLIGHT),
     )
@@ -342,7 +342,7 @@ END_READY = Statement(
 
 # ---- settle, fenced by the receipt
 
-leased_under_receipt = (_found_by_id_in_queue, *under_receipt)
+leased_under_receipt = (found_by_id_in_queue, *under_receipt)
 # That of a dead letter guards nothing.
 guarding_key = case((_m.source_queue_id.is_(None), _m.key))
 COMPLETE_IN = Statement(
