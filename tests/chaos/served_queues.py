@@ -10,4 +10,4 @@ SOURCE: Final = "calls"
 DEAD: Final = "calls-dead"
 MOVED: Final = "calls-moved"
 #: Leases outlive the restart of a server, except where a lost answer must not hold a group.
-VISIBILITY: Final = {STANDARD: 20, FIFO: 3, SOURCE: 30, DEAD: 5, MOVED: 30}
+VISIBILITY: Final = {STANDARD: 8, FIFO: 3, SOURCE: 30, DEAD: 5, MOVED: 30}

@@ -26,6 +26,9 @@ from typing import Any, Final
 
 import psutil
 
+from durableq import DurableQ
+from durableq.model.health import Level
+from durableq.store.core import Capability
 from tests.chaos.served_client import Client, Endpoint
 from tests.chaos.served_ledger import hold_problems, move_problems, order_problems, problems
 from tests.chaos.served_load import Load
@@ -126,12 +129,12 @@ def run(
         database: URL; by default a file in the folder.
         show: is told of the progress.
     """
-    rng = random.Random(seed)
-    endpoint = Endpoint(database or str(folder / "queue.db"), folder / "server.log")
+    rng, database, unsound = random.Random(seed), database or str(folder / "queue.db"), list[str]()
+    endpoint = Endpoint(database, folder / "server.log")
     endpoint.start()
     load = Load(endpoint.port, folder / "order.txt")
     load.create_queues()
-    fleet = Fleet(database or str(folder / "queue.db"), load.order_file, folder / "fleet.log")
+    fleet = Fleet(database, load.order_file, folder / "fleet.log")
     pause = threading.Event()
     try:
         with _running(load, fleet):
@@ -145,11 +148,20 @@ def run(
                     break
                 if number % 10 == 0:
                     show(f"{number} kills, {dict(load.parcels.counts())}")
+                    unsound += _unsound(database)
         load.end()
-        found = load.errors or _check(load, endpoint.port)
+        unsound += _unsound(database)
+        found = load.errors or unsound + _check(load, endpoint.port)
         return Result(found, _figures(load, number))
     finally:
         endpoint.stop()
+
+
+def _unsound(database: str) -> list[str]:
+    """Return rows that contradict others, in words: groups above all."""
+    with DurableQ(database) as dq:
+        found = dq.store.require(Capability.MAINTENANCE).orphans()
+    return [f"{one.name}: {one.what}" for one in found if one.level is not Level.OK]
 
 
 def _figures(load: Load, kills: int) -> dict[str, int]:

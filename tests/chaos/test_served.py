@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.chaos.served_run import run
 
-KILLS = 8
+KILLS = 5
 
 
 def test_kills_of_the_server_and_of_workers_lose_and_double_nothing(tmp_path: Path) -> None:
