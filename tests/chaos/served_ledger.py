@@ -124,6 +124,32 @@ class Holds:
         return self.held[-1]
 
 
+@dataclass
+class Trial:
+    """How far a message came that may die and come back; deleted: a delete was answered."""
+
+    is_sent: bool = False
+    is_deleting: bool = False
+    is_deleted: bool = False
+
+
+class Tried(NamedTuple):
+    """A message in an answer of a receive."""
+
+    group: str
+    sequence: int
+    message_id: str
+    body: str
+
+
+@dataclass
+class Trials:
+    """Messages by their bodies, and each as it was received."""
+
+    messages: dict[str, Trial] = field(default_factory=dict)
+    received: list[Tried] = field(default_factory=list)
+
+
 def problems(
     ledger: Ledger, left: Sequence[tuple[str, str]], *, workers: bool = False
 ) -> list[str]:
@@ -205,3 +231,28 @@ def move_problems(sent: Mapping[str, bool], left: Iterable[str]) -> list[str]:
     found = [f"{body} was never sent" for body in there.keys() - sent.keys()]
     found += [f"{body} is there {count} times" for body, count in there.items() if count > 1]
     return found + [f"{body} is lost" for body, known in sent.items() if known and not there[body]]
+
+
+def trial_problems(trials: Trials, left: Iterable[str]) -> list[str]:
+    """Return in words which messages came before their turn, are lost, doubled, or back.
+
+    Args:
+        trials: the messages.
+        left: the bodies in the queue and in its dead-letter queue.
+    """
+    highest: dict[str, int] = defaultdict(int)
+    seen: dict[int, str] = {}
+    found = []
+    for group, number, message_id, body in trials.received:
+        if number < highest[group] and number not in seen:
+            found.append(f"{body} has {number}, and came first after {highest[group]}")
+        if seen.setdefault(number, message_id) != message_id:  # a move gives both anew
+            found.append(f"{body} has {number} as {seen[number]} and as {message_id}")
+        highest[group] = max(highest[group], number)
+    there = Counter(left)
+    for body, one in trials.messages.items():
+        if there[body] > (not one.is_deleted):
+            found.append(f"{body} is there {there[body]} times; deleted: {one.is_deleted}")
+        if one.is_sent and not (one.is_deleting or there[body]):
+            found.append(f"{body} is lost")
+    return found

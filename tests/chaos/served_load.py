@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tests.chaos import served_trials
 from tests.chaos.served_client import Client, Refused, Unanswered
-from tests.chaos.served_ledger import Holds, Ledger
-from tests.chaos.served_queues import DEAD, FIFO, MOVED, SOURCE, STANDARD, VISIBILITY
+from tests.chaos.served_ledger import Holds, Ledger, Trials
+from tests.chaos.served_queues import ARN, DEAD, FIFO, MOVED, SOURCE, STANDARD, VISIBILITY
 from tests.chaos.served_takers import ParcelTaker, StepTaker
 
 #: Groups of the FIFO queue, and the messages of each send.
@@ -24,7 +25,6 @@ BACKLOG: Final = 300
 #: The rate of a move task: slow enough that kills meet it, and sends are no faster.
 MOVES_PER_SECOND: Final = 20
 _PAUSE_SECONDS: Final = 0.02
-_ARN: Final = "arn:aws:sqs:us-east-1:000000000000:"
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Load:
     parcels: Ledger = field(default_factory=Ledger)
     steps: Ledger = field(default_factory=Ledger)
     holds: Holds = field(default_factory=Holds)
+    trials: Trials = field(default_factory=Trials)
     calls: dict[str, bool] = field(default_factory=dict)
     moves: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -51,7 +52,7 @@ class Load:
 
     def create_queues(self) -> None:
         client = Client(self.port)
-        policy = {"deadLetterTargetArn": f"{_ARN}{DEAD}", "maxReceiveCount": 1}
+        policy = {"deadLetterTargetArn": f"{ARN}{DEAD}", "maxReceiveCount": 1}
         for queue in (STANDARD, FIFO, DEAD, MOVED, SOURCE):
             attributes = {"VisibilityTimeout": str(VISIBILITY[queue])}
             if queue == FIFO:
@@ -60,6 +61,7 @@ class Load:
                 attributes["RedrivePolicy"] = json.dumps(policy)
             made = client("CreateQueue", QueueName=queue, Attributes=attributes)
             assert made["QueueUrl"] == client.url(queue)
+        served_trials.create(client)
         client.close()
 
     def start(self) -> None:
@@ -69,6 +71,9 @@ class Load:
             *(partial(self._send_steps, group=group, size=size) for group, size in GROUPS.items()),
             *(self._take_steps, self._take_steps),
             self._move_calls,
+            partial(served_trials.send, trials=self.trials, stop=self.stop),
+            partial(served_trials.take, trials=self.trials, stop=self.stop),
+            partial(served_trials.move, tasks=self.moves, stop=self.stop),
         ]
         for work in works:
             self._threads.append(threading.Thread(target=self._run, args=(work,)))
@@ -174,8 +179,8 @@ class Load:
         try:
             started = client(
                 "StartMessageMoveTask",
-                SourceArn=f"{_ARN}{DEAD}",
-                DestinationArn=f"{_ARN}{MOVED}",
+                SourceArn=f"{ARN}{DEAD}",
+                DestinationArn=f"{ARN}{MOVED}",
                 MaxNumberOfMessagesPerSecond=MOVES_PER_SECOND,
             )
         except Unanswered:

@@ -30,9 +30,15 @@ from durableq import DurableQ
 from durableq.model.health import Level
 from durableq.store.core import Capability
 from tests.chaos.served_client import Client, Endpoint
-from tests.chaos.served_ledger import hold_problems, move_problems, order_problems, problems
+from tests.chaos.served_ledger import (
+    hold_problems,
+    move_problems,
+    order_problems,
+    problems,
+    trial_problems,
+)
 from tests.chaos.served_load import Load
-from tests.chaos.served_queues import DEAD, FIFO, MOVED, SOURCE, STANDARD
+from tests.chaos.served_queues import ARN, DEAD, FIFO, MOVED, SOURCE, STANDARD, TRIALS, TRIALS_DEAD
 from tests.support import wait_for
 
 #: Between the first answer of a server and its end, in seconds.
@@ -177,17 +183,21 @@ def _figures(load: Load, kills: int) -> dict[str, int]:
         "steps taken by workers": takers["worker"],
         "receives repeated": load.holds.repeated,
         "calls": len(load.calls),
+        "trials": len(load.trials.messages),
         "move tasks": len(load.moves),
     }
 
 
 def _check(load: Load, port: int) -> list[str]:
     client = Client(port)
-    parcels = _drained(load, client, STANDARD)
-    steps = _drained(load, client, FIFO)
+    parcels = _drained(client, STANDARD)
+    steps = _drained(client, FIFO)
     load.bury(client)
-    _wait_for_moves(load, client)
-    calls = [body for queue in (SOURCE, DEAD, MOVED) for _, body in _drained(load, client, queue)]
+    _wait_for_moves(client)
+    calls, trials = (
+        [body for queue in queues for _, body in _drained(client, queue)]
+        for queues in ((SOURCE, DEAD, MOVED), (TRIALS, TRIALS_DEAD))
+    )
     client.close()
     received = load.order_file.read_text().splitlines() + [body for _, body in steps]
     return [
@@ -198,6 +208,7 @@ def _check(load: Load, port: int) -> list[str]:
         *hold_problems(load.holds.held),
         *load.holds.lost,
         *move_problems(load.calls, calls),
+        *trial_problems(load.trials, trials),
     ]
 
 
@@ -208,19 +219,23 @@ def _unreached(load: Load, received: Sequence[str]) -> list[str]:
     return [f"{body} was sent, and is lost" for body in missing if load.steps.messages[body].sent]
 
 
-def _wait_for_moves(load: Load, client: Client) -> None:
+def _wait_for_moves(client: Client) -> None:
     def have_ended() -> bool:
-        source = client.url(DEAD).rpartition("/")[2]
-        arn = f"arn:aws:sqs:us-east-1:000000000000:{source}"
-        found = client("ListMessageMoveTasks", SourceArn=arn, MaxResults=10).get("Results", [])
+        found = [
+            one
+            for queue in (DEAD, TRIALS_DEAD)
+            for one in client("ListMessageMoveTasks", SourceArn=f"{ARN}{queue}", MaxResults=10).get(
+                "Results", []
+            )
+        ]
         return all(one["Status"] in {"COMPLETED", "CANCELLED"} for one in found)
 
     wait_for(have_ended, seconds=240, what="the end of the move tasks")
 
 
-def _drained(load: Load, client: Client, queue: str) -> list[tuple[str, str]]:
+def _drained(client: Client, queue: str) -> list[tuple[str, str]]:
     """Return id and body of each message of a queue, also of those that the run has leased."""
-    url, found = client.url(queue), list[tuple[str, str]]()
+    url, found, is_fifo = client.url(queue), list[tuple[str, str]](), queue.endswith(".fifo")
 
     def present() -> int:
         counts = client("GetQueueAttributes", QueueUrl=url, AttributeNames=["All"])["Attributes"]
@@ -232,10 +247,10 @@ def _drained(load: Load, client: Client, queue: str) -> list[tuple[str, str]]:
     while left and time.monotonic() < end:
         messages = client("ReceiveMessage", **receive, WaitTimeSeconds=1).get("Messages", [])
         found += [(message["MessageId"], message["Body"]) for message in messages]
-        if queue == FIFO:  # the next ones of a group come when these are gone
+        if is_fifo:  # the next ones of a group come when these are gone
             for message in messages:
                 client("DeleteMessage", QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        left = present() if queue == FIFO else present() - len(found)
+        left = present() if is_fifo else present() - len(found)
     assert not left, f"{left} messages of {queue} cannot be received"
     return found
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from tests.chaos.served_ledger import (
     Held,
     Ledger,
+    Trial,
+    Trials,
+    Tried,
     hold_problems,
     move_problems,
     order_problems,
     problems,
+    trial_problems,
 )
 
 
@@ -77,3 +81,22 @@ def test_a_move_that_loses_or_doubles_is_seen() -> None:
     assert move_problems({"a": True}, []) == ["a is lost"]
     assert move_problems({"a": True}, ["a", "a"]) == ["a is there 2 times"]
     assert move_problems({}, ["a"]) == ["a was never sent"]
+
+
+def test_a_trial_that_overtakes_or_keeps_its_number_is_seen() -> None:
+    first, second, moved = Tried("t", 1, "a", "1"), Tried("t", 2, "b", "2"), Tried("t", 3, "c", "1")
+    messages = {"1": Trial(is_sent=True, is_deleting=True, is_deleted=True), "2": Trial()}
+    honest = [first, second, first, second, moved]
+    assert trial_problems(Trials(messages, honest), ["2"]) == []
+    assert trial_problems(Trials(messages, [second, first]), []) == [
+        "1 has 1, and came first after 2"
+    ]
+    again = Tried("t", 1, "c", "1")
+    assert trial_problems(Trials(messages, [first, again]), []) == ["1 has 1 as a and as c"]
+
+
+def test_a_trial_that_is_lost_doubled_or_back_is_seen() -> None:
+    sent, deleted = Trial(is_sent=True), Trial(is_deleting=True, is_deleted=True)
+    assert trial_problems(Trials({"1": sent}), []) == ["1 is lost"]
+    assert trial_problems(Trials({"1": sent}), ["1", "1"]) == ["1 is there 2 times; deleted: False"]
+    assert trial_problems(Trials({"1": deleted}), ["1"]) == ["1 is there 1 times; deleted: True"]
