@@ -49,6 +49,15 @@ class QueueDocument(NamedTuple):
         return bool(self.purged_at_ms) and 0 <= now_ms - self.purged_at_ms < within_ms
 
 
+class Readiness(NamedTuple):
+    """When a receive may return messages of a queue, and how many it may find ready."""
+
+    #: As of `ready_in_ms`: 0 is now; None: there is no such message.
+    due_ms: int | None
+    #: 0 unless it is due now.
+    number: int
+
+
 def check_document(attributes: str, tags: str) -> None:
     """Check the texts of a document.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
-from durableq.model.endpoint import QueueDocument
+from durableq.model.endpoint import QueueDocument, Readiness
 from durableq.model.message import Envelope, Receipt
 from durableq.model.queues import Changes
 
@@ -13,7 +13,7 @@ NO_CHANGES: Final[Changes] = {}
 
 
 class Endpoint(Protocol):
-    """The identity of the database, envelopes by id, and a document of each queue."""
+    """The identity of the database, envelopes by id, ready queues, a document of each queue."""
 
     def database_id(self) -> int:
         """Return the identity of the database, of 48 bits.
@@ -56,6 +56,16 @@ class Endpoint(Protocol):
 
         Raises:
             InvalidInput: the length of the lease is out of bounds.
+        """
+        ...
+
+    def readiness(self, wanted: Mapping[str, int]) -> Mapping[str, Readiness]:
+        """Return when each of several queues has messages for a receive; those that are gone not.
+
+        It is one look for all of them, and one more for each queue with ready messages.
+
+        Args:
+            wanted: the number of messages that is of interest, by name of the queue.
         """
         ...
 

@@ -301,7 +301,7 @@ NOT_FOR_PAGES = {
     *("set_item_ttl", "items", "change_items"),
     "lease_again",
     *("database_id", "envelopes", "queue_document", "queue_documents", "store_queue_document"),
-    *("purge_once", "remove_queue", "deleted_ms_ago"),
+    *("purge_once", "remove_queue", "deleted_ms_ago", "readiness"),
 }
 TEXTS = (
     *(Message, DeadLetter, HistoryEvent, DeadLetterGroup, IdempotencyRecord, OnceEntry, Progress),

@@ -18,6 +18,7 @@ from durableq import Batch, Delivery, DurableQ, Queue
 from durableq.engines.sql import sending
 from durableq.engines.sql.definitions.messages import INSERT
 from durableq.model.message import SendOptions, State, draft
+from durableq.store.core import Capability
 from durableq.supervisor.histograms import WorkerHistograms
 from durableq.supervisor.scoreboard import Scoreboard
 from durableq.worker.completer import Completer
@@ -182,6 +183,19 @@ def handling(dq: DurableQ, histograms: int = -1) -> Callable[[], None]:
         execution.call(work)
 
     return handle
+
+
+def test_a_look_at_many_polled_queues_is_one_statement(dq: DurableQ, orders: Queue) -> None:
+    """Between BEGIN and ROLLBACK; one more for each queue with ready messages."""
+    for number in range(20):
+        dq.queue(f"polled-{number}")
+    look = dq.store.require(Capability.ENDPOINT).readiness
+    wanted = {f"polled-{number}": 10 for number in range(20)} | {"orders": 10}
+    cost = spent(dq, lambda: look(wanted))
+    assert len(cost.statements) == 3, cost.statements
+    assert cost.prepares == []
+    orders.send({"order": 7})
+    assert len(spent(dq, lambda: look(wanted)).statements) == 4
 
 
 def test_a_message_of_a_worker(dq: DurableQ, orders: Queue) -> None:

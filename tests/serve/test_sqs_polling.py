@@ -191,18 +191,19 @@ def test_the_messages_of_a_client_that_is_gone_are_given_back(sqs: Sqs) -> None:
 def test_a_poll_whose_receive_or_look_failed_wakes_with_the_next_send(
     sqs: Sqs, monkeypatch: pytest.MonkeyPatch, store_fails: bool
 ) -> None:
-    url, store = sqs.queue(), sqs.app.store
+    url: str = sqs.queue()
+    store: Any = sqs.app.store
     failed: list[bool] = []
     if store_fails:
-        ready_in_ms: Any = store.ready_in_ms
+        readiness = store.readiness
 
-        def look(queues: Any) -> Any:
+        def look(wanted: Any) -> Any:
             if not failed:
                 failed.append(True)
                 raise Busy
-            return ready_in_ms(queues)
+            return readiness(wanted)
 
-        monkeypatch.setattr(store, "ready_in_ms", look)
+        monkeypatch.setattr(store, "readiness", look)
     else:
         receive = polling.receive
 

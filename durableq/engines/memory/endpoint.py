@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.control import MemoryControl
 from durableq.engines.memory.tables import Lease
-from durableq.model.endpoint import IDENTITY, QueueDocument, check_document, name_at
+from durableq.model.endpoint import IDENTITY, QueueDocument, Readiness, check_document, name_at
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
 from durableq.model.message import Envelope, Receipt, State
@@ -52,6 +52,17 @@ class MemoryEndpoint(MemoryControl, Endpoint):
             return None
         lease = Lease(receipt.token, self._clock.lease_ms() + visibility_ms, 0)
         return self._put(row, state=State.IN_FLIGHT, lease=lease).receipt
+
+    @query
+    def readiness(self, wanted: Mapping[str, int]) -> Mapping[str, Readiness]:
+        """Return when each of several queues has messages for a receive."""
+        found = {}
+        for name, limit in wanted.items():
+            if name in self._tables.queues:
+                due_ms = self.ready_in_ms([name])
+                number = self.count_ready(name, limit).number if due_ms == 0 else 0
+                found[name] = Readiness(due_ms, number)
+        return found
 
     @query
     def queue_document(self, queue: str) -> QueueDocument:

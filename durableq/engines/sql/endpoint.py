@@ -10,6 +10,7 @@ from durableq.engines.sql import groups
 from durableq.engines.sql.envelopes import envelopes
 from durableq.engines.sql.flow import count_leases
 from durableq.engines.sql.metadata import compare_and_set, get_metadata
+from durableq.engines.sql.queries import readiness
 from durableq.engines.sql.queues import declare, delete, purge
 from durableq.engines.sql.settling import fence_of
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction, row_id
@@ -17,6 +18,7 @@ from durableq.model.endpoint import (
     DELETIONS_KEPT_MS,
     IDENTITY,
     QueueDocument,
+    Readiness,
     check_document,
     name_at,
 )
@@ -54,6 +56,11 @@ class SQLEndpoint(Operations, Endpoint):
         check_whole(visibility_ms, "A visibility timeout in ms", 1, MAX_VISIBILITY_MS)
         counts = {"receives": receive_count, "recoveries": recovery_count}
         return self._database.run(_lease_again, receipt, counts, visibility_ms)
+
+    def readiness(self, wanted: Mapping[str, int]) -> Mapping[str, Readiness]:
+        """Return when each of several queues has messages for a receive."""
+        with self._database.read() as tx:
+            return readiness(tx, wanted)
 
     def queue_document(self, queue: str) -> QueueDocument:
         """Return the document of a queue."""

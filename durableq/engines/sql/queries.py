@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from durableq.engines.sql import flow
 from durableq.engines.sql.marks import MARKS
 from durableq.engines.sql.transactions import Operations, StoredQueue, Transaction, row_id
 from durableq.model.arguments import check_page_start
+from durableq.model.endpoint import Readiness
 from durableq.model.errors import UnknownQueue
 from durableq.model.info import GroupInfo
 from durableq.model.message import (
@@ -121,30 +122,49 @@ def leased(tx: Transaction, owner: int) -> list[Message]:
 
 def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
-    found = {
-        row[0]: row[1:] for row in tx.run(tx.sql.READY_IN, names=tx.list_of(list(names))).fetchall()
-    }
+    found = _queues_ready_in(tx, names)
     for name in names:
         if name not in found:
             raise UnknownQueue(name)
+    waits = (_ready_in_ms(tx, row) for row in found.values())
+    return min((one for one in waits if one is not None), default=None)
+
+
+def readiness(tx: Transaction, wanted: Mapping[str, int]) -> dict[str, Readiness]:
+    """Return when each queue has messages for a receive; see Endpoint.readiness."""
+    found = {}
+    for name, row in _queues_ready_in(tx, list(wanted)).items():
+        due_ms, queue_id = _ready_in_ms(tx, row), row[2]
+        number = count_ready(tx, queue_id, wanted[name]).number if due_ms == 0 else 0
+        found[name] = Readiness(due_ms, number)
+    return found
+
+
+def _queues_ready_in(tx: Transaction, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Return the rest of the rows of READY_IN by name."""
+    rows = tx.run(tx.sql.READY_IN, names=tx.list_of(list(names))).fetchall()
+    return {name: tuple(rest) for name, *rest in rows}
+
+
+def _ready_in_ms(tx: Transaction, row: tuple[Any, ...]) -> int | None:
+    """Return in how long a receive on the queue of this row may bring something."""
+    revision, paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms = row
+    if revision in MARKS:
+        return 0  # a receive says where the store was moved
+    if paused:
+        return None
+    due_ms = None
+    if delayed_until_ms is not None and delayed_until_ms < OVER_BUDGET_MS:
+        due_ms = max(0, delayed_until_ms - tx.now_ms)
     waits_ms: list[int] = []
-    for revision, *row in found.values():
-        if revision in MARKS:
-            return 0  # a receive says where the store was moved
-        paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms = row
-        if paused:
-            continue
-        due_ms = None
-        if delayed_until_ms is not None and delayed_until_ms < OVER_BUDGET_MS:
-            due_ms = max(0, delayed_until_ms - tx.now_ms)
-        if limits & RECEIVE_LIMITS:
-            waits_ms += flow.waits_ms(tx, queue_id, limits, due_ms, is_ready=bool(is_ready))
-        elif is_ready:
-            return 0
-        elif due_ms is not None:
-            waits_ms.append(due_ms)
-        if lease_until_ms is not None:
-            waits_ms.append(max(0, lease_until_ms - tx.lease_now_ms))
+    if limits & RECEIVE_LIMITS:
+        waits_ms += flow.waits_ms(tx, queue_id, limits, due_ms, is_ready=bool(is_ready))
+    elif is_ready:
+        return 0
+    elif due_ms is not None:
+        waits_ms.append(due_ms)
+    if lease_until_ms is not None:
+        waits_ms.append(max(0, lease_until_ms - tx.lease_now_ms))
     return min(waits_ms, default=None)
 
 

@@ -15,12 +15,13 @@ from weakref import WeakKeyDictionary
 
 from durableq.client.coroutines import commit, read
 from durableq.client.watching import Writes, watching
-from durableq.model.errors import DurableQError, UnknownQueue
+from durableq.model.endpoint import Readiness
+from durableq.model.errors import DurableQError
 from durableq.model.limits import MAX_STORE_RECEIVES
 from durableq.model.message import Received
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, logged
 from durableq.runtime.wakeup import WRITES_SECONDS
-from durableq.store.core import Receive, Store
+from durableq.store.core import Capability, Receive, Store
 
 log = logging.getLogger("durableq.serve")
 
@@ -33,13 +34,6 @@ class _Waiter(NamedTuple):
 
     turn: asyncio.Future[None]
     limit: int
-
-
-class _Look(NamedTuple):
-    """A queue as it was seen: ms until a message is ready, and how many are ready."""
-
-    due_ms: int | None
-    ready: int
 
 
 class Polls:
@@ -175,11 +169,14 @@ class Polls:
             for queue, waiters in self._waiting.items()
             if queue not in self._deferred
         }
-        seen = await read(self._store, _seen, self._store, wanted) if wanted else {}
+        endpoint = self._store.require(Capability.ENDPOINT)
+        seen = await read(self._store, endpoint.readiness, wanted) if wanted else {}
         pauses = [at - now for queue, at in self._deferred.items() if queue in self._waiting]
-        for queue, look in seen.items():
+        for queue, limit in wanted.items():
+            # The receives of a deleted queue say so.
+            look = seen.get(queue, Readiness(0, limit))
             if look.due_ms == 0:
-                self._wake(queue, look.ready)
+                self._wake(queue, look.number)
             elif look.due_ms is not None:
                 pauses.append(look.due_ms / 1000)
         self.looks += 1
@@ -223,17 +220,4 @@ def polls_of(store: Store) -> Polls:
     found = of_loop.get(store)
     if found is None:
         found = of_loop[store] = Polls(store)
-    return found
-
-
-def _seen(store: Store, wanted: dict[str, int]) -> dict[str, _Look]:
-    """Look at queues, of which so many messages are wanted."""
-    found = {}
-    for queue, limit in wanted.items():
-        try:
-            due_ms = store.ready_in_ms([queue])
-            ready = store.count_ready(queue, limit).number if due_ms == 0 else 0
-        except UnknownQueue:  # it was deleted: the receive says so
-            due_ms, ready = 0, limit
-        found[queue] = _Look(due_ms, ready)
     return found

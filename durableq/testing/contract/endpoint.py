@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from durableq.model.decisions import Requeue
-from durableq.model.endpoint import ATTEMPT_MS, MAX_DOCUMENT_CHARS
+from durableq.model.endpoint import ATTEMPT_MS, MAX_DOCUMENT_CHARS, Readiness
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
 from durableq.model.message import FOREVER_MS, Message, Outcome, Reason, Receipt, Served
 from durableq.model.wire_message import DATABASE_BITS, body_of, to_draft
@@ -53,6 +53,31 @@ class DocumentsContract(StoreCase):
         assert found[second].first_received_at_ms == FOREVER_MS
         assert found[second].system_attributes == '{"system":{"SenderId":"1"}}'
         assert store.envelopes([]) == {}
+
+    def test_several_queues_are_looked_at_together(
+        self, store: FullStore, clock: FakeClock
+    ) -> None:
+        """As `ready_in_ms` and `count_ready` see each, at most as many as are of interest."""
+        for name in ("delayed", "leased", "paused", "empty"):
+            store.declare_queue(name, {"paused": int(name == "paused")})
+        for _ in range(3):
+            send(store)
+        send(store, queue="delayed", delay=5)
+        send(store, queue="leased")
+        receive(store, 1, "leased")
+        send(store, queue="paused")
+        wanted = {ORDERS: 2, "delayed": 1, "leased": 1, "paused": 1, "empty": 1, "gone": 1}
+        assert store.readiness(wanted) == {
+            ORDERS: Readiness(0, 2),
+            "delayed": Readiness(5_000, 0),
+            "leased": Readiness(VISIBILITY_SECONDS * 1000, 0),
+            "paused": Readiness(None, 0),
+            "empty": Readiness(None, 0),
+        }
+        clock.advance(VISIBILITY_SECONDS)
+        both = Readiness(0, 1)
+        assert store.readiness({"delayed": 9, "leased": 9}) == {"delayed": both, "leased": both}
+        assert store.readiness({}) == {}
 
     def test_a_queue_without_a_document_has_an_empty_one(
         self, store: FullStore, clock: FakeClock
