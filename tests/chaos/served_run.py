@@ -1,6 +1,6 @@
 """Kill `durableq serve` under load, again and again, then check that it kept its messages.
 
-python -m tests.chaos.served_run --kills 200
+python -m tests.chaos.served_run --kills 200 --postgres
 
 Workers of Python take messages of the FIFO queue from the same database, and are killed too.
 """
@@ -19,7 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +29,7 @@ import psutil
 from durableq import DurableQ
 from durableq.model.health import Level
 from durableq.store.core import Capability
+from durableq.testing.chaos.server import Server
 from tests.chaos.served_client import Client, Endpoint
 from tests.chaos.served_ledger import (
     hold_problems,
@@ -255,16 +256,30 @@ def _drained(client: Client, queue: str) -> list[tuple[str, str]]:
     return found
 
 
+@contextmanager
+def _own_server() -> Iterator[str]:
+    """Start a server of PostgreSQL for a run; yield its URL."""
+    server = Server("fsync=on")
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--db", default="", metavar="URL", help="PostgreSQL; otherwise a file")
+    places = parser.add_mutually_exclusive_group()
+    places.add_argument("--db", default="", metavar="URL", help="a schema of PostgreSQL")
+    places.add_argument("--postgres", action="store_true", help="start a server of PostgreSQL")
     chosen = parser.parse_args(arguments)
     print(f"seed {chosen.seed}", flush=True)
     folder = Path(tempfile.mkdtemp(prefix="durableq-served-"))
-    result = run(chosen.kills, folder, seed=chosen.seed, database=chosen.db)
+    with _own_server() if chosen.postgres else nullcontext(chosen.db) as database:
+        result = run(chosen.kills, folder, seed=chosen.seed, database=database)
     for text in result.problems:
         print(text)
     print(result.counts)
