@@ -98,7 +98,10 @@ class Control(Protocol):
         ...
 
     def purge(self, queue: str) -> int:
-        """Remove every message of a queue, leased ones too; return their number."""
+        """Remove every message of a queue, leased ones too; return their number.
+
+        Their deduplication ids are forgotten, so each may be sent again.
+        """
         ...
 
     def delete_queue(self, name: str, *, force: bool = False) -> None:

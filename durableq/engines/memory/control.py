@@ -145,6 +145,8 @@ class MemoryControl(MemoryQueueing, Control):
         for row in removed:
             self._end(row, "purged")
             self._free_key(row)
+        sent = self._tables.sent.items()
+        self._tables.sent = {at: known for at, known in sent if at[0] != queue}
         return len(removed)
 
     @operation

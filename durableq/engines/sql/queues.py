@@ -187,6 +187,7 @@ def purge(tx: WriteTransaction, queue: str) -> int:
     held = regrouping.held_by(tx, row)
     removed: int = tx.run(tx.sql.PURGE, in_queue=row.id).rowcount
     tx.run(tx.sql.DROP_KEYS_IN_PROGRESS, in_queue=row.id)
+    tx.run(tx.sql.DROP_DEDUPLICATION, in_queue=row.id)
     tx.count(row.id, tx.sql.PURGED, removed)
     flow.count_again(tx, row.id)
     if row.limits & Limits.BACKLOG_BYTES:

@@ -8,6 +8,7 @@ import pytest
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.model.message import Outcome
 from durableq.model.queues import Counters, Counts
+from durableq.model.wire_message import to_draft
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
     DEAD,
@@ -53,6 +54,14 @@ class WholeQueuesContract(StoreCase):
         assert look(store, dead).queue == DEAD
         assert counters_reconcile(store)
         assert store.purge(ORDERS) == 0
+
+    def test_purging_forgets_deduplication_ids(self, store: FullStore) -> None:
+        made = to_draft("x", deduplication_id="d")
+        [first] = store.send(ORDERS, [made])
+        assert store.send(ORDERS, [made]) == [first]
+        store.purge(ORDERS)
+        assert store.send(ORDERS, [made]) != [first]
+        assert len(store.receive(ORDERS, 10).messages) == 1
 
     @needs(Capability.IDEMPOTENCY)
     def test_purging_keeps_completed_records(self, store: FullStore) -> None:
