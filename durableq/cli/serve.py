@@ -59,6 +59,9 @@ def serve(
     strict: bool = option(
         "--strict", "Refuse, as AWS, what comes within 60 s of a purge or a deletion.", False
     ),
+    region_urls: bool = option(
+        "--region-urls", "Name regions in queue URLs: /queue/REGION/ACCOUNT/NAME.", False
+    ),
 ) -> None:
     """Serve the queues to clients of Amazon SQS, over HTTP.
 
@@ -85,4 +88,11 @@ def serve(
             output.say(f"The SQS endpoint of {session.address}. Ctrl-C ends it.")
             for variable in server.VARIABLES:
                 output.say(f"export {variable}={url}")
-            server.serve(app, listening, access=access, is_strict=strict, systemd=systemd)
+            server.serve(
+                app,
+                listening,
+                access=access,
+                is_strict=strict,
+                names_regions=region_urls,
+                systemd=systemd,
+            )

@@ -12,7 +12,7 @@ from typing import Final
 from durableq.model.errors import InvalidInput
 from durableq.runtime.tokens import check_header, check_tokens, lines_of, name_of
 from durableq.serve import signatures
-from durableq.serve.context import DEFAULT_ACCOUNT, DEFAULT_REGION
+from durableq.serve.context import DEFAULT_ACCOUNT, DEFAULT_REGION, region_of_host
 from durableq.serve.errors import ACCESS_DENIED, MISSING_AUTHENTICATION_TOKEN, ServiceError
 from durableq.serve.signatures import Signature
 from durableq.serve.wire.requests import Request
@@ -173,10 +173,8 @@ def region_of(request: Request, signature: Signature | None) -> str:
     path, host = request.queue_path, request.headers.get("host", "")
     if path is not None and path["region"]:
         return path["region"]
-    service, _, rest = host.partition(".")
-    if service == "sqs" and (named := rest.partition(".")[0]) and "-" in named:
-        return _checked(named)
-    return _checked("" if signature is None else signature.region)
+    said = "" if signature is None else signature.region
+    return _checked(region_of_host(host.partition(":")[0]) or said)
 
 
 def _checked(region: str) -> str:

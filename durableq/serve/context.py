@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -14,6 +15,18 @@ T = TypeVar("T")
 
 DEFAULT_ACCOUNT: Final = "000000000000"
 DEFAULT_REGION: Final = "us-east-1"
+_REGION: Final = re.compile("[a-z]{2,5}(-[a-z]+){1,3}-[0-9]{1,2}", re.ASCII)
+
+
+def region_of_host(host: str) -> str | None:
+    """Return the region in the name of a host, as in sqs.eu-west-1.example.org; None: it has none.
+
+    Only names like those of AWS's regions are: a host of Kubernetes is sqs.NAMESPACE.svc.
+    """
+    match host.split("."):
+        case ["sqs", region, *_] | [region, "queue", *_]:
+            return region if _REGION.fullmatch(region) else None
+    return None
 
 
 class Stopping:
@@ -78,6 +91,8 @@ class Context:
         request_id: of this request.
         is_strict: whether the rules of 60 seconds hold, after a purge and the deletion of a queue.
         stopping: set when the server stops.
+        names_regions: whether a queue URL names its region, if that is not the default one.
+        trace_header: of the trace that the request is part of; empty without one.
         undo: calls that take back the effect of the action; the action adds them, and they are
             made if the client is gone before its answer is sent. A receive adds the release of its
             messages.
@@ -90,6 +105,8 @@ class Context:
     request_id: str = ""
     is_strict: bool = False
     stopping: Stopping = field(default_factory=Stopping)
+    names_regions: bool = False
+    trace_header: str = ""
     undo: list[Callable[[], Awaitable[object]]] = field(default_factory=list)
 
     @property

@@ -43,6 +43,7 @@ _READING: Final = frozenset({"GET", "HEAD"})
 #: be a system call for each request, in which the event loop gives way to the thread that commits.
 _random: Final = random.Random()
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]{1,255}")
+_TRACE: Final = re.compile(r"[\x20-\x7e]{1,500}")
 #: Errors after which the rest of a body is not read.
 _CLOSING: Final = frozenset({REQUEST_TOO_LARGE, REQUEST_TIMEOUT, SERVICE_UNAVAILABLE})
 
@@ -56,6 +57,7 @@ class Application:
         access: the rules of access.
         limits: the bounds.
         is_strict: whether the rules of 60 seconds hold.
+        names_regions: whether queue URLs name regions that are not the default one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Application:
         access: Access | None = None,
         limits: Limits | None = None,
         is_strict: bool = False,
+        names_regions: bool = False,
     ) -> None:
         #: The application whose store is served.
         self.app = app
@@ -73,6 +76,7 @@ class Application:
         self._access = access or Access()
         self.limits = limits or Limits()
         self._is_strict = is_strict
+        self._names_regions = names_regions
         self._outage = Outage(logged(log))
         self._bodies = Bodies(self.limits)
         self._polls = 0
@@ -152,6 +156,8 @@ class Application:
             request_id,
             self._is_strict,
             self.stopping,
+            self._names_regions,
+            _trace_of(request),
         )
         if call.service is Service.SQS and call.action == RECEIVE:
             found = await self._polled(action, context, call.parameters, receive)
@@ -203,6 +209,12 @@ class Application:
                 await undo()
             raise Gone
         return found
+
+
+def _trace_of(request: Request) -> str:
+    """Return the header of X-Ray; empty if there is none that can be a text of a message."""
+    found = request.headers.get("x-amzn-trace-id", "")
+    return found if _TRACE.fullmatch(found) else ""
 
 
 async def _hung_up(receive: Receive, wait: asyncio.Timeout) -> None:

@@ -41,6 +41,7 @@ def serve(
     access: Access | None = None,
     limits: Limits | None = None,
     is_strict: bool = False,
+    names_regions: bool = False,
     systemd: Systemd | None = None,
 ) -> None:
     """Answer requests until SIGTERM or Ctrl-C.
@@ -54,11 +55,19 @@ def serve(
         access: the rules of access.
         limits: the bounds; by default as many connections as this process may have open files.
         is_strict: whether the rules of 60 seconds hold.
+        names_regions: whether queue URLs name regions that are not the default one.
         systemd: is told the state of this process; None without it.
     """
     operations = {Service.SQS: sqs.OPERATIONS, Service.DYNAMODB: dynamodb.OPERATIONS}
     bounds = limits or _possible(Limits())
-    application = Application(app, operations, access=access, limits=bounds, is_strict=is_strict)
+    application = Application(
+        app,
+        operations,
+        access=access,
+        limits=bounds,
+        is_strict=is_strict,
+        names_regions=names_regions,
+    )
     server_of(application, systemd).run(sockets=[listening])
 
 

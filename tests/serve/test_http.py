@@ -111,6 +111,14 @@ def test_queue_urls_begin_as_the_client_calls_the_server(dq: DurableQ, header: s
         assert recorder.last[1].base_url == f"{scheme}://127.0.0.1:{server.port}"
 
 
+def test_a_header_names_the_trace_of_a_request(dq: DurableQ) -> None:
+    recorder = Recorder()
+    with endpoint(dq, recorder.operations) as server:
+        for given, kept in (("Root=1-2", "Root=1-2"), ("R\xe9", ""), ("x" * 501, "")):
+            server.ask("/", BODY, {**TARGET, "X-Amzn-Trace-Id": given})
+            assert recorder.last[1].trace_header == kept
+
+
 def is_of_aws(answered: Answered) -> bool:
     """Return whether an error has the form of one of AWS."""
     if answered.headers["content-type"] == "text/xml":

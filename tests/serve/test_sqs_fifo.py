@@ -192,6 +192,18 @@ def test_a_queue_of_high_throughput_keeps_the_order_of_groups(sqs: Sqs) -> None:
     assert found["FifoThroughputLimit"] == "perMessageGroupId"
 
 
+@pytest.mark.parametrize("scope", ["queue", "messageGroup"])
+def test_duplicates_are_found_as_the_queue_was_created(sqs: Sqs, scope: str) -> None:
+    url = fifo(sqs, DeduplicationScope=scope)
+    other = "queue" if scope == "messageGroup" else "messageGroup"
+    sqs("SetQueueAttributes", url, Attributes={"DeduplicationScope": other})
+    found = sqs.attributes(url)
+    assert (found["DeduplicationScope"], "DeduplicationScopeInForce" in found) == (other, False)
+    for group in "aab":
+        sqs.send(url, group, MessageGroupId=group, MessageDeduplicationId="d")
+    assert sqs.bodies(url) == (["a"] if scope == "queue" else ["a", "b"])
+
+
 def test_a_batch_keeps_its_order(sqs: Sqs) -> None:
     url = fifo(sqs)
     entries = [

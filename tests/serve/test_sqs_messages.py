@@ -11,6 +11,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.model.wire_message import row_of_uuid
+from durableq.serve.context import Context
 from durableq.store.core import Capability
 from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
 from tests.support import new_file
@@ -91,6 +92,18 @@ def test_the_digest_of_attributes_is_of_those_that_are_returned(sqs: Sqs) -> Non
     assert set(received("foo.b.*")["MessageAttributes"]) == {"foo.bar"}
     for none in (received(), received("nothing"), received("fo")):
         assert not {"MessageAttributes", "MD5OfMessageAttributes"} & set(none)
+
+
+def test_the_trace_of_a_request_is_that_of_its_messages(sqs: Sqs) -> None:
+    url = sqs.queue()
+    sqs.context = Context(sqs.app, trace_header="Root=1")
+    sent = sqs.send(url, "a")
+    assert "MD5OfMessageSystemAttributes" not in sent
+    sqs.send(url, "b", MessageSystemAttributes={"AWSTraceHeader": string("Root=2")})
+    sqs("SendMessageBatch", url, Entries=[{"Id": "c", "MessageBody": "c"}])
+    found = sqs.receive(url, 10, AttributeNames=["AWSTraceHeader"])
+    traces = [one["Attributes"]["AWSTraceHeader"] for one in found]
+    assert traces == ["Root=1", "Root=2", "Root=1"]
 
 
 @ON_BOTH

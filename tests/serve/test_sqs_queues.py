@@ -304,6 +304,45 @@ def test_attributes_and_tags_have_room_for_the_most_of_aws(sqs: Sqs) -> None:
     assert sqs("ListQueueTags", url) == {"Tags": tags}
 
 
+def test_a_queue_has_one_kind_of_encryption(timed: Sqs) -> None:
+    url = timed.queue()
+    names = ("KmsMasterKeyId", "KmsDataKeyReusePeriodSeconds", "SqsManagedSseEnabled")
+
+    def after(**attributes: str) -> list[str | None]:
+        timed("SetQueueAttributes", url, Attributes=attributes)
+        return [timed.attributes(url).get(name) for name in names]
+
+    assert after(KmsMasterKeyId="key") == ["key", "300", "false"]
+    assert after(KmsDataKeyReusePeriodSeconds="6000") == ["key", "6000", "false"]
+    assert after(KmsMasterKeyId="") == [None, None, "false"]
+    assert after(KmsMasterKeyId="key") == ["key", "6000", "false"]
+    assert after(SqsManagedSseEnabled="true") == [None, None, "true"]
+    both = {"KmsMasterKeyId": "key", "SqsManagedSseEnabled": "true"}
+    assert timed.refusal("SetQueueAttributes", url, Attributes=both) == (
+        "InvalidAttributeName: You can use one type of server-side encryption (SSE) at one time. "
+        "You can either enable KMS SSE or SQS SSE."
+    )
+    made = timed.queue("made", KmsMasterKeyId="key")
+    assert timed.queue("made", KmsMasterKeyId="key") == made
+    assert timed.attributes(made)["SqsManagedSseEnabled"] == "false"
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+@pytest.mark.parametrize("host", ["localhost", "sqs.eu-west-1.x", "us-east-1.queue.x"])
+def test_a_url_that_names_its_region_finds_the_queue_alone(
+    sqs: Sqs, region: str, host: str
+) -> None:
+    here = Context(sqs.app, region=region, base_url=f"http://{host}:4566", names_regions=True)
+    sqs.context = here
+    url = sqs.queue()
+    plain = f"http://{host}:4566/000000000000/q"
+    assert (url == plain) == (region == ("us-east-1" if host[0] != "s" else "eu-west-1"))
+    sqs.send(url, region)
+    sqs.context = Context(sqs.app, region="us-east-1" if region[0] == "e" else "eu-west-1")
+    if host != "localhost" or region != "us-east-1":
+        assert sqs.bodies(url) == [region]
+
+
 @ON_BOTH
 def test_accounts_and_regions_have_queues_of_their_own(sqs: Sqs) -> None:
     here = sqs.queue()

@@ -24,8 +24,17 @@ READ_ONLY: Final = (*COUNTS, "CreatedTimestamp", "LastModifiedTimestamp", "Queue
 ALL: Final = "All"
 REDRIVE_POLICY: Final = "RedrivePolicy"
 REDRIVE_ALLOW_POLICY: Final = "RedriveAllowPolicy"
+KMS_KEY: Final = "KmsMasterKeyId"
+#: Is of the key, and not shown without one.
+KMS_REUSE_PERIOD: Final = "KmsDataKeyReusePeriodSeconds"
+MANAGED_SSE: Final = "SqsManagedSseEnabled"
+SCOPE: Final = "DeduplicationScope"
+#: The scope with which a queue was created. It stays in force, and is kept beside the attributes:
+#: AWS was recorded to find duplicates as before after a change of the scope.
+SCOPE_IN_FORCE: Final = "DeduplicationScopeInForce"
+_IN_GROUP: Final = "messageGroup"
 #: Attributes that a queue has no more when they are set to nothing.
-_MAY_BE_EMPTY: Final = ("Policy", REDRIVE_POLICY, REDRIVE_ALLOW_POLICY, "KmsMasterKeyId")
+_MAY_BE_EMPTY: Final = ("Policy", REDRIVE_POLICY, REDRIVE_ALLOW_POLICY, KMS_KEY)
 _PER_GROUP: Final = "perMessageGroupId"
 
 
@@ -81,16 +90,16 @@ ATTRIBUTES: Final[Mapping[str, Attribute]] = {
     "Policy": Attribute(_json),
     REDRIVE_POLICY: Attribute(_any),
     REDRIVE_ALLOW_POLICY: Attribute(_any),
-    "KmsMasterKeyId": Attribute(_any),
-    "KmsDataKeyReusePeriodSeconds": Attribute(_whole(60, 86_400)),
-    "SqsManagedSseEnabled": Attribute(_switch, "true"),
+    KMS_KEY: Attribute(_any),
+    KMS_REUSE_PERIOD: Attribute(_whole(60, 86_400), "300"),
+    MANAGED_SSE: Attribute(_switch, "true"),
     "FifoQueue": Attribute(_switch, "true", is_of_fifo=True),
     "ContentBasedDeduplication": Attribute(_switch, "false", is_of_fifo=True),
-    "DeduplicationScope": Attribute(_choice("queue", "messageGroup"), "queue", is_of_fifo=True),
+    SCOPE: Attribute(_choice("queue", _IN_GROUP), "queue", is_of_fifo=True),
     "FifoThroughputLimit": Attribute(_choice("perQueue", _PER_GROUP), "perQueue", is_of_fifo=True),
 }
 #: Those of FIFO queues that AWS refuses on a standard queue by another sentence.
-_NAMED_FIFO: Final = ("DeduplicationScope", "FifoThroughputLimit")
+_NAMED_FIFO: Final = (SCOPE, "FifoThroughputLimit")
 #: Attributes that are settings of the store: the setting, and how many of its units are one.
 SETTINGS: Final = {
     "DelaySeconds": ("delay_ms", SECOND_MS),
@@ -108,9 +117,29 @@ def checked(given: Mapping[str, str], *, is_fifo: bool) -> dict[str, str]:
     An empty value takes the attribute away.
 
     Raises:
-        ServiceError: an attribute that the queue does not have, or a value that is not valid.
+        ServiceError: an attribute that the queue does not have, a value that is not valid, or both
+            kinds of encryption.
     """
-    return {name: _checked(name, value, is_fifo=is_fifo) for name, value in given.items()}
+    found = {name: _checked(name, value, is_fifo=is_fifo) for name, value in given.items()}
+    return found | _one_encryption(found)
+
+
+def _one_encryption(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the attribute of the kind of encryption that another kind replaces.
+
+    Raises:
+        ServiceError: both are given.
+    """
+    is_managed = given.get(MANAGED_SSE) == "true"
+    if is_managed and given.get(KMS_KEY):
+        raise ServiceError(
+            INVALID_ATTRIBUTE_NAME,
+            "You can use one type of server-side encryption (SSE) at one time. You can either "
+            "enable KMS SSE or SQS SSE.",
+        )
+    if given.get(KMS_KEY):
+        return {MANAGED_SSE: "false"}
+    return {KMS_KEY: ""} if is_managed else {}
 
 
 def _checked(name: str, value: str, *, is_fifo: bool) -> str:
@@ -141,12 +170,21 @@ def check_together(attributes: Mapping[str, str]) -> None:
         ServiceError: a limit for each group without a deduplication for each group.
     """
     is_per_group = attributes.get("FifoThroughputLimit") == _PER_GROUP
-    if is_per_group and attributes.get("DeduplicationScope") != "messageGroup":
+    if is_per_group and attributes.get(SCOPE) != _IN_GROUP:
         raise bad_value(
             "FifoThroughputLimit",
             "The perMessageGroupId value is allowed only when the value for DeduplicationScope is "
             "messageGroup.",
         )
+
+
+def deduplicates_in_group(kept: Mapping[str, str]) -> bool:
+    """Return whether a deduplication id is one of its group alone.
+
+    Args:
+        kept: the attributes of the queue, as they are stored.
+    """
+    return kept.get(SCOPE_IN_FORCE, kept.get(SCOPE)) == _IN_GROUP
 
 
 def unknown(name: str) -> ServiceError:

@@ -20,7 +20,12 @@ from durableq.model.settings import QueueSettings
 from durableq.serve.context import Context
 from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs import documents
-from durableq.serve.sqs.attributes import defaults, of_settings
+from durableq.serve.sqs.attributes import (
+    SCOPE_IN_FORCE,
+    deduplicates_in_group,
+    defaults,
+    of_settings,
+)
 from durableq.serve.sqs.documents import Document
 from durableq.serve.sqs.ids import database_of
 from durableq.serve.sqs.names import QueueName, of_url
@@ -53,11 +58,17 @@ class ServedQueue:
     def attributes(self) -> Mapping[str, str]:
         """The attributes that are set, with the defaults of the others."""
         found = defaults(is_fifo=self.is_fifo) | dict(self.document.attributes)
+        found.pop(SCOPE_IN_FORCE, None)
         return found | of_settings(self.settings)
 
     def attribute(self, name: str) -> str:
         """Return an attribute; empty: it has none."""
         return self.attributes.get(name, "")
+
+    @cached_property
+    def deduplicates_in_group(self) -> bool:
+        """Whether a deduplication id is one of its group alone."""
+        return deduplicates_in_group(self.document.attributes)
 
     @cached_property
     def is_content_based(self) -> bool:

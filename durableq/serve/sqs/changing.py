@@ -11,6 +11,8 @@ from durableq.serve.sqs import documents
 from durableq.serve.sqs.attributes import (
     REDRIVE_ALLOW_POLICY,
     REDRIVE_POLICY,
+    SCOPE,
+    SCOPE_IN_FORCE,
     SETTINGS,
     check_together,
     settings_of,
@@ -60,7 +62,10 @@ def create(
     of_fifo = _OF_FIFO if name.is_fifo else {}
     changes = of_private | _OF_SQS | of_fifo | _changes(store, name, attributes)
     version = None if private is None else private.version
-    document = Document(_set({}, attributes), tags, version=version)
+    kept = _set({}, attributes)
+    if SCOPE in kept:
+        kept[SCOPE_IN_FORCE] = kept[SCOPE]
+    document = Document(kept, tags, version=version)
     return documents.put(store, name.key, document, changes)
 
 

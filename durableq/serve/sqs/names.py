@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from durableq.model.queues import DEAD_LETTER_SUFFIX
-from durableq.serve.context import DEFAULT_ACCOUNT, DEFAULT_REGION, Context
+from durableq.serve.context import DEFAULT_ACCOUNT, DEFAULT_REGION, Context, region_of_host
 from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs.reading import Parameters, invalid, required_text
 
@@ -58,9 +58,17 @@ class QueueName(NamedTuple):
         """Whether its name is that of a FIFO queue."""
         return self.name.endswith(FIFO_SUFFIX)
 
-    def url(self, base_url: str) -> str:
-        """Return the URL of the queue, without its region, which is in each signature."""
-        return f"{base_url}/{self.account}/{self.name}"
+    def url(self, context: Context) -> str:
+        """Return the URL of the queue, as a client is told.
+
+        The region is in each signature, so a URL without one does. Some clients, such as
+        Terraform's, take only the form /ACCOUNT/NAME.
+        """
+        base = context.base_url
+        if context.names_regions:
+            implied = region_of_host(urlsplit(base).hostname or "") or DEFAULT_REGION
+            base += "" if self.region == implied else f"/queue/{self.region}"
+        return f"{base}/{self.account}/{self.name}"
 
 
 def from_key(key: str) -> QueueName:
@@ -130,17 +138,9 @@ def _found(text: str, account: str, region: str) -> QueueName | None:
         case ["queue", named_region, named_account, name]:
             return _possible(name, named_account, named_region)
         case [named_account, name]:
-            return _possible(name, named_account, _region_of_host(host) or region)
+            return _possible(name, named_account, region_of_host(host) or region)
         case [name] if not url.netloc:
             return _possible(name, account, region)
-    return None
-
-
-def _region_of_host(host: str) -> str | None:
-    """Return the region in the name of a host, as in sqs.eu-west-1.example.org."""
-    match host.split("."):
-        case ["sqs", region, _, *_] | [region, "queue", _, *_]:
-            return region if _REGION.fullmatch(region) else None
     return None
 
 

@@ -12,6 +12,8 @@ from durableq.serve.errors import QUEUE_DOES_NOT_EXIST, ServiceError
 from durableq.serve.sqs import catalog
 from durableq.serve.sqs.attributes import (
     ALL,
+    KMS_KEY,
+    KMS_REUSE_PERIOD,
     READ_ONLY,
     REDRIVE_POLICY,
     check_names,
@@ -42,6 +44,8 @@ def _attributes(store: Store, queue: ServedQueue) -> dict[str, str]:
     counts = store.require(Capability.INSPECT).approximate_counts(queue.key)
     redrive = {REDRIVE_POLICY: redrive_of(store, queue)}
     found = {**queue.attributes, **_computed(queue, counts), **redrive}
+    if not found.get(KMS_KEY):
+        found.pop(KMS_REUSE_PERIOD, None)
     return {key: value for key, value in found.items() if value}
 
 

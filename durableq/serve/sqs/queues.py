@@ -50,7 +50,7 @@ async def create_queue(context: Context, parameters: dict[str, Any]) -> dict[str
     check_tags(tags, name.name)
     await write(context.store, _create, context, name, attributes, tags)
     catalog.forget(context.store, name.key)
-    return {"QueueUrl": name.url(context.base_url)}
+    return {"QueueUrl": name.url(context)}
 
 
 def _create(
@@ -131,7 +131,7 @@ async def get_queue_url(context: Context, parameters: dict[str, Any]) -> dict[st
     if from_key(name.key) != name or "/" in plain:
         raise ServiceError(QUEUE_DOES_NOT_EXIST)
     await catalog.look_up(context, name)
-    return {"QueueUrl": name.url(context.base_url)}
+    return {"QueueUrl": name.url(context)}
 
 
 async def list_queues(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -169,7 +169,7 @@ async def paged(
     limit = most or MAX_RESULTS
     found = await read(context.store, find, _after(text(parameters, "NextToken")), limit + 1)
     page = found[:limit]
-    answered: dict[str, Any] = {member: [name.url(context.base_url) for name in page]}
+    answered: dict[str, Any] = {member: [name.url(context) for name in page]}
     if most and len(found) > limit:
         answered["NextToken"] = base64.b64encode(page[-1].key.encode()).decode()
     return answered if page or member != "QueueUrls" else {}

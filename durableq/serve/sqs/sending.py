@@ -21,6 +21,7 @@ from durableq.serve.sqs import digests
 from durableq.serve.sqs.batches import answer, batch_of, check_batch_size, failed
 from durableq.serve.sqs.catalog import ServedQueue, named
 from durableq.serve.sqs.contents import (
+    TRACE_HEADER,
     Attributes,
     attributes_of,
     body_of,
@@ -150,13 +151,15 @@ def _outgoing(context: Context, queue: ServedQueue, parameters: Parameters) -> _
         reason = "The request includes a parameter that is not valid for this queue type."
         raise invalid_value(deduplication_id, "MessageDeduplicationId", reason)
     kept = {name: str(value["StringValue"]) for name, value in system.items()}
+    if context.trace_header:
+        kept.setdefault(TRACE_HEADER, context.trace_header)
     if context.account != queue.name.account:
         kept[SENDER_ID] = context.account
     draft = to_draft(
         body,
         {name: _typed(value) for name, value in attributes.items()},
         kept,
-        deduplicates_in_group=queue.attribute("DeduplicationScope") == "messageGroup",
+        deduplicates_in_group=queue.deduplicates_in_group,
         group=group,
         deduplication_id=deduplication_id,
         delay=delay,

@@ -7,11 +7,12 @@ import zlib
 from typing import Any, Final, NamedTuple
 
 from durableq.serve.errors import NOT_FOUND, ServiceError
-from durableq.serve.wire import json_codec, query_codec
+from durableq.serve.wire import json_codec, query_codec, query_json
 from durableq.serve.wire.actions import ACTIONS
 from durableq.serve.wire.requests import Protocol, Service
 
 JSON_TYPE: Final = "application/x-amz-json-1.0"
+PLAIN_JSON_TYPE: Final = "application/json"
 XML_TYPE: Final = "text/xml"
 STS_NAMESPACE: Final = "https://sts.amazonaws.com/doc/2011-06-15/"
 
@@ -43,8 +44,11 @@ def answer(
         return _json(200, service, json_codec.dump(found), request_id)
     if service is Service.STS:
         return _xml(200, _sts(action, found, request_id), request_id)
-    body = query_codec.result(action, ACTIONS[action].output, found, request_id)
-    return _xml(200, body, request_id)
+    output = ACTIONS[action].output
+    if protocol is Protocol.QUERY_JSON:
+        body = query_json.result(action, output, found, request_id)
+        return Answer(200, _headers(PLAIN_JSON_TYPE, body, request_id), body)
+    return _xml(200, query_codec.result(action, output, found, request_id), request_id)
 
 
 def error(protocol: Protocol, service: Service, raised: ServiceError, request_id: str) -> Answer:
@@ -59,6 +63,9 @@ def error(protocol: Protocol, service: Service, raised: ServiceError, request_id
     kind = raised.kind
     if protocol is Protocol.QUERY:
         return _xml(kind.status, _xml_error(raised, request_id), request_id)
+    if protocol is Protocol.QUERY_JSON:
+        body = query_json.error(raised, request_id)
+        return Answer(kind.status, _headers(PLAIN_JSON_TYPE, body, request_id), body)
     document = {"__type": kind.json_type, "message": raised.message, **raised.details}
     made = _json(kind.status, service, json_codec.dump(document), request_id)
     if service is Service.SQS:
@@ -111,4 +118,4 @@ def _sts(action: str, found: dict[str, Any], request_id: str) -> bytes:
 def document(status: int, found: dict[str, Any], request_id: str) -> Answer:
     """Return a document of our own as JSON."""
     body = json.dumps(found, default=str).encode("ascii")
-    return Answer(status, _headers("application/json", body, request_id), body)
+    return Answer(status, _headers(PLAIN_JSON_TYPE, body, request_id), body)

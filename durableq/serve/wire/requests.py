@@ -20,6 +20,7 @@ DYNAMODB_TARGET: Final = "DynamoDB_20120810"
 STS_TARGET: Final = "AWSSecurityTokenServiceV20110615"
 GET_CALLER_IDENTITY: Final = "GetCallerIdentity"
 
+_JSON: Final = "application/json"
 _FORM: Final = "application/x-www-form-urlencoded"
 #: The path of a queue, in the three forms of AWS and its emulators.
 _QUEUE_PATH: Final = re.compile(
@@ -32,6 +33,8 @@ class Protocol(Enum):
 
     JSON = "json"
     QUERY = "query"
+    #: The Query protocol with answers in JSON.
+    QUERY_JSON = "query-json"
 
 
 class Service(Enum):
@@ -68,7 +71,10 @@ class Request:
     @property
     def protocol(self) -> Protocol:
         """The protocol, which its answer has too. Paths say nothing about it."""
-        return Protocol.JSON if "x-amz-target" in self.headers else Protocol.QUERY
+        if "x-amz-target" in self.headers:
+            return Protocol.JSON
+        accepts_json = _JSON in self.headers.get("accept", "").lower()
+        return Protocol.QUERY_JSON if accepts_json else Protocol.QUERY
 
     @cached_property
     def fields(self) -> dict[str, str]:
