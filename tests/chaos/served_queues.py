@@ -14,7 +14,7 @@ TRIALS_DEAD: Final = "trials-dead.fifo"
 ARN: Final = "arn:aws:sqs:us-east-1:000000000000:"
 #: Leases outlive the restart of a server, except where a lost answer must not hold a group.
 VISIBILITY: Final = {
-    STANDARD: 8,
+    STANDARD: 12,
     FIFO: 3,
     SOURCE: 30,
     DEAD: 5,
