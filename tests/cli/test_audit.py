@@ -12,7 +12,7 @@ AUDITED = [
     *("counters", "moved", "messages_without_queue", "queues_without_pair"),
     *("queues_without_counters", "keys_without_owner", "leases_without_worker"),
     *("records_without_queue", "schedules_without_queue", "history_without_queue"),
-    "items_without_table",
+    *("documents_without_queue", "attempts_without_queue", "items_without_table"),
     "dead_letters_misgrouped",
     *("queues_with_other_bytes", "groups_with_other_counts"),
     *("groups_stranded", "messages_out_of_turn"),
@@ -76,6 +76,16 @@ def test_counters_that_reconcile(run: Run, shop: Shop) -> None:
         ),
         ("records_without_queue", "UPDATE durableq_idempotency SET queue_id = 77", "2 idempotency"),
         ("history_without_queue", "UPDATE durableq_history SET queue_id = 77", "2 events"),
+        (
+            "documents_without_queue",
+            "INSERT INTO durableq_queue_document VALUES (77, '{}', '{}', 0, 0, 1)",
+            "1 attributes and tags over SQS",
+        ),
+        (
+            "attempts_without_queue",
+            "INSERT INTO durableq_receive_attempt VALUES (77, 'a', x'00', '[]', 0, 0)",
+            "1 receives over SQS",
+        ),
         (
             "items_without_table",
             "INSERT INTO durableq_item (table_id, pk, sk, item) VALUES (0, '', '', '{}'), "

@@ -11,6 +11,7 @@ from durableq import DurableQ
 from durableq.engines import open_store
 from durableq.engines.sql import maintenance
 from durableq.engines.sqlite import checkpoints, file_space
+from durableq.model.endpoint import DELETIONS_KEPT_MS
 from durableq.model.health import MaintenanceReport
 from durableq.model.limits import MAINTENANCE_AGAIN_MS, MAINTENANCE_EVERY_MS
 from durableq.model.message import draft
@@ -124,6 +125,23 @@ def test_groups_that_only_their_rate_remembers_are_forgotten(
         left.append(plain.one(db, "SELECT group_concat(group_id) FROM durableq_group"))
         clock.advance(61 + MAINTENANCE_EVERY_MS / 1000)
     assert left == ["active,held,idle", "active,held"]
+
+
+@pytest.mark.parametrize("way", ["maintain", "prune"])
+def test_old_receives_and_deletions_of_sqs_are_forgotten(
+    store: Store, db: Path, clock: FakeClock, way: str
+) -> None:
+    now_ms = clock.wall_ms()
+    plain.script(
+        db,
+        "INSERT INTO durableq_receive_attempt VALUES (1, 'old', x'00', '[]', 0, 0), "
+        f"(1, 'young', x'00', '[]', 0, {now_ms + 1}); "
+        f"INSERT INTO durableq_deleted_queue VALUES ('old', {now_ms - DELETIONS_KEPT_MS}), "
+        f"('young', {now_ms - DELETIONS_KEPT_MS + 1})",
+    )
+    getattr(store.require(Capability.MAINTENANCE), way)()
+    for column, table in (("attempt_id", "receive_attempt"), ("name", "deleted_queue")):
+        assert plain.one(db, f"SELECT group_concat({column}) FROM durableq_{table}") == "young"
 
 
 def test_an_expired_message_of_a_queue_that_is_not_there_stops_no_maintenance(

@@ -1967,6 +1967,14 @@ SCHEDULES_WITHOUT_QUEUE = """\
 SELECT count(*) AS count_1
 FROM durableq_schedule
 WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+DOCUMENTS_WITHOUT_QUEUE = """\
+SELECT count(*) AS count_1
+FROM durableq_queue_document
+WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
+ATTEMPTS_WITHOUT_QUEUE = """\
+SELECT count(*) AS count_1
+FROM durableq_receive_attempt
+WHERE queue_id NOT IN (SELECT id FROM durableq_queue)"""
 ITEMS_WITHOUT_TABLE = """\
 SELECT count(*) AS count_1
 FROM durableq_item

@@ -43,6 +43,8 @@ KEYS_WITHOUT_OWNER = _count(
 )
 RECORDS_WITHOUT_QUEUE = _count("durableq_idempotency", f"queue_id NOT IN {_QUEUES}")
 SCHEDULES_WITHOUT_QUEUE = _count("durableq_schedule", f"queue_id NOT IN {_QUEUES}")
+DOCUMENTS_WITHOUT_QUEUE = _count("durableq_queue_document", f"queue_id NOT IN {_QUEUES}")
+ATTEMPTS_WITHOUT_QUEUE = _count("durableq_receive_attempt", f"queue_id NOT IN {_QUEUES}")
 ITEMS_WITHOUT_TABLE = _count(
     "durableq_item",
     f"table_id <> {TOKENS} AND table_id NOT IN {_ITEM_TABLES}",
