@@ -16,6 +16,16 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return a new store of each engine."""
+    if request.param == "sqlite":
+        return str(new_file(tmp_path / "queue.db"))
+    if request.param == "postgres":
+        return str(request.getfixturevalue("postgres_tables_url"))
+    return "memory://"
+
+
 @pytest.fixture
 def sqs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Sqs]:
     """Return a client of a SQLite file, or of a PostgreSQL schema; see ON_BOTH."""

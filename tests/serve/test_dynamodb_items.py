@@ -1,27 +1,20 @@
 """The actions of DynamoDB on single items: their answers, and each error."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from durableq import DurableQ
 from tests.serve.items import TABLE, Items, n, s
-from tests.support import new_file
 
 INVALID = "One or more parameter values were invalid: "
 ONE = "1 validation error detected: "
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def items(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Items]:
-    url = "memory://"
-    if request.param == "sqlite":
-        url = str(new_file(tmp_path / "q.db"))
-    elif request.param == "postgres":
-        url = request.getfixturevalue("postgres_tables_url")
-    with DurableQ(url) as dq:
+@pytest.fixture
+def items(store_url: str) -> Iterator[Items]:
+    with DurableQ(store_url) as dq:
         made = Items(dq)
         made.create()
         yield made

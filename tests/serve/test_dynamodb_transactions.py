@@ -1,7 +1,6 @@
 """Writes of several items of DynamoDB, all or none."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,19 +8,13 @@ import pytest
 from durableq import DurableQ
 from durableq.serve.errors import ServiceError
 from tests.serve.items import TABLE, Items, n, s
-from tests.support import new_file
 
 NEW = "attribute_not_exists(id)"
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def items(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Items]:
-    url = "memory://"
-    if request.param == "sqlite":
-        url = str(new_file(tmp_path / "q.db"))
-    elif request.param == "postgres":
-        url = request.getfixturevalue("postgres_tables_url")
-    with DurableQ(url) as dq:
+@pytest.fixture
+def items(store_url: str) -> Iterator[Items]:
+    with DurableQ(store_url) as dq:
         made = Items(dq)
         made.create()
         made.create("other", both=True)

@@ -255,6 +255,20 @@ def test_a_body_has_a_limit_also_in_chunks(dq: DurableQ) -> None:
         assert server.ask("/", BODY, TARGET).status == 200
 
 
+def test_the_bodies_of_open_requests_have_a_limit_together(dq: DurableQ) -> None:
+    limits = Limits(body_bytes=10_000, all_bodies_bytes=15_000)
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.SendMessage\r\n"
+    body = BODY + b" " * (8_000 - len(BODY))
+    with endpoint(dq, Recorder().operations, limits=limits) as server:
+        with server.connect() as unfinished:
+            unfinished.sendall(head + b"content-length: 9000\r\n\r\n" + body)
+            wait_for(lambda: server.ask("/", body, TARGET).status == 503, what="the refusal")
+            refused = server.ask("/", body, TARGET)
+            assert is_of_aws(refused)
+            assert "too large together" in refused.text
+        wait_for(lambda: server.ask("/", body, TARGET).status == 200, what="room")
+
+
 def test_a_length_that_lies_is_refused_in_time(dq: DurableQ) -> None:
     limits = Limits(body_seconds=0.2)
     with endpoint(dq, Recorder().operations, limits=limits) as server:

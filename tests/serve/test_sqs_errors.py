@@ -141,6 +141,17 @@ RECORDED: list[tuple[str, str, dict[str, Any], str, str]] = [
             ),
         )
     ),
+    ("", "CreateQueue", {"QueueName": ""}, VALUE, "Queue name cannot be empty"),
+    *(
+        (
+            "",
+            action,
+            {},
+            VALUE,
+            "Value for parameter QueueName is invalid. Reason: Must specify a queue name.",
+        )
+        for action in ("CreateQueue", "GetQueueUrl")
+    ),
     (
         *("", "CreateQueue", {"QueueName": "q", "Attributes": {"DelaySeconds": "1"}}),
         "QueueAlreadyExists",

@@ -18,7 +18,7 @@ from moto.dynamodb.parsing.expressions import UpdateExpressionParser  # type: ig
 from moto.dynamodb.parsing.validators import UpdateExpressionValidator
 
 from durableq.serve.dynamodb.comparing import type_of
-from durableq.serve.dynamodb.conditions import Call, Literal, Operand
+from durableq.serve.dynamodb.operands import Call, Literal, Operand
 from durableq.serve.dynamodb.paths import value_at
 from durableq.serve.dynamodb.scanning import Path
 from durableq.serve.dynamodb.updates import Step

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from durableq.serve.dynamodb.comparing import (
@@ -14,6 +13,7 @@ from durableq.serve.dynamodb.comparing import (
     length,
     type_of,
 )
+from durableq.serve.dynamodb.operands import Call, Literal, Operand, Operands
 from durableq.serve.dynamodb.paths import value_at
 from durableq.serve.dynamodb.scanning import Path, Scanner, Substitutes, shown
 from durableq.serve.dynamodb.values import TYPES, Attribute, Attributes
@@ -31,25 +31,7 @@ _FUNCTIONS: Final = {
     "contains": 2,
     "size": 1,
 }
-_OF_UPDATES: Final = {"if_not_exists", "list_append"}
-
-
-@dataclass(frozen=True, slots=True)
-class Literal:
-    """A value of the request."""
-
-    value: Attribute
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An operator or a function with its operands; the function `size` is an operand itself."""
-
-    name: str
-    operands: tuple[Operand, ...]
-
-
-Operand = Path | Literal | Call
+_OF_UPDATES: Final = frozenset({"if_not_exists", "list_append"})
 
 
 def parse_condition(expression: Any, substitutes: Substitutes, kind: str = KIND) -> Call:
@@ -117,15 +99,15 @@ _TESTS: Final[dict[str, Callable[..., bool]]] = {
 }
 
 
-class _Parser:
-    """A parser by descent.
+class _Parser(Operands):
+    """The grammar of conditions.
 
     Operands and conditions may both be in parentheses, so they are one grammar, and each place
     checks which of the two it has.
     """
 
     def __init__(self, scanner: Scanner) -> None:
-        self._scanner = scanner
+        super().__init__(scanner, _KEYWORDS, _FUNCTIONS, _OF_UPDATES, "a condition expression")
         #: The first and the last token within the parentheses that were closed last.
         self._closed = (-1, -1)
 
@@ -196,43 +178,7 @@ class _Parser:
                 scanner.refuse("The expression has redundant parentheses;")
             self._closed = (opened, closed)
             return inner
-        if scanner.token.kind == "value":
-            return Literal(scanner.value())
-        if scanner.token.kind == "word" and scanner.next_text == "(":
-            return self._function()
-        return scanner.path(_KEYWORDS)
-
-    def _function(self) -> Call:
-        scanner = self._scanner
-        name = scanner.token.text
-        if name not in _FUNCTIONS:
-            if name.upper() in _KEYWORDS:
-                scanner.refuse_token()
-            if name in _OF_UPDATES:
-                scanner.refuse(
-                    f"The function is not allowed in a condition expression; function: {name}"
-                )
-            scanner.refuse(f"Invalid function name; function: {name}")
-        scanner.take(name)
-        scanner.count_operator()
-        call = Call(name, tuple(self._operands()))
-        if len(call.operands) != _FUNCTIONS[name]:
-            scanner.refuse(
-                "Incorrect number of operands for operator or function; "
-                f"operator or function: {name}, number of operands: {len(call.operands)}"
-            )
-        self._refuse_same(call)
-        self._check_function(call)
-        return call
-
-    def _operands(self) -> list[Operand]:
-        """Return operands in parentheses, with commas."""
-        self._scanner.expect("(")
-        operands = [self._operand()]
-        while self._scanner.take(","):
-            operands.append(self._operand())
-        self._scanner.expect(")")
-        return operands
+        return self._single()
 
     def _operand(self) -> Operand:
         return self._as_operand(self._primary())
@@ -267,10 +213,9 @@ class _Parser:
 
     def _check_function(self, call: Call) -> None:
         first, last = call.operands[0], call.operands[-1]
-        if call.name.endswith("_exists") and not isinstance(first, tuple):
-            self._scanner.refuse(
-                f"Operator or function requires a document path; operator or function: {call.name}"
-            )
+        self._refuse_same(call)
+        if call.name.endswith("_exists"):
+            self._require_path(call)
         elif call.name == "attribute_type":
             self._check_operand_type(call.name, last, {"S"}, must_be_known=True)
             if isinstance(last, Literal) and last.value["S"] not in TYPES:
@@ -299,10 +244,7 @@ class _Parser:
         if not kind and must_be_known:
             kind = "{NS,SS,L,BS,N,M,B,BOOL,NULL,S}"
         if kind and kind not in types:
-            self._scanner.refuse(
-                "Incorrect operand type for operator or function; "
-                f"operator or function: {function}, operand type: {kind}"
-            )
+            self._refuse_type(function, kind)
 
     def _check_bounds(self, low: Operand, high: Operand) -> None:
         if not (isinstance(low, Literal) and isinstance(high, Literal)):

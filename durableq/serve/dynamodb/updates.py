@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from durableq.serve.dynamodb.comparing import type_of
-from durableq.serve.dynamodb.conditions import Call, Literal, Operand
+from durableq.serve.dynamodb.operands import Call, Literal, Operand, Operands
 from durableq.serve.dynamodb.paths import (
     invalid_path,
     refuse_overlaps,
@@ -28,10 +28,11 @@ KIND: Final = "UpdateExpression"
 _SECTIONS: Final = ("SET", "REMOVE", "ADD", "DELETE")
 _KEYWORDS: Final = frozenset(_SECTIONS)
 _SIGNS: Final = {"+", "-"}
-_FUNCTIONS: Final = {"if_not_exists", "list_append"}
-_OF_CONDITIONS: Final = {
+#: The number of operands of each function.
+_FUNCTIONS: Final = {"if_not_exists": 2, "list_append": 2}
+_OF_CONDITIONS: Final = frozenset({
     "attribute_exists", "attribute_not_exists", "attribute_type", "begins_with", "contains", "size",
-}  # fmt: skip
+})  # fmt: skip
 _TYPE_NAMES: Final = {
     "S": "STRING", "N": "NUMBER", "B": "BINARY", "NULL": "NULL", "BOOL": "BOOLEAN", "L": "LIST",
     "M": "MAP",
@@ -159,11 +160,11 @@ def _without_members(
     return with_value(path, changed, {kind: left} if left else None)
 
 
-class _Parser:
-    """A parser by descent."""
+class _Parser(Operands):
+    """The grammar of updates."""
 
     def __init__(self, scanner: Scanner) -> None:
-        self._scanner = scanner
+        super().__init__(scanner, _KEYWORDS, _FUNCTIONS, _OF_CONDITIONS, "an update expression")
 
     def update(self) -> list[Step]:
         steps: list[Step] = []
@@ -224,44 +225,15 @@ class _Parser:
             operand = self._operand()
             scanner.expect(")")
             return operand
-        if scanner.token.kind == "value":
-            return Literal(scanner.value())
-        if scanner.token.kind == "word" and scanner.next_text == "(":
-            return self._function()
-        return scanner.path(_KEYWORDS)
+        return self._single()
 
-    def _function(self) -> Call:
-        scanner = self._scanner
-        name = scanner.token.text
-        if name in _OF_CONDITIONS:
-            scanner.refuse(f"The function is not allowed in an update expression; function: {name}")
-        if name not in _FUNCTIONS:
-            scanner.refuse(f"Invalid function name; function: {name}")
-        scanner.take(name)
-        scanner.count_operator()
-        scanner.expect("(")
-        operands = [self._operand()]
-        while scanner.take(","):
-            operands.append(self._operand())
-        scanner.expect(")")
-        if len(operands) != 2:
-            scanner.refuse(
-                "Incorrect number of operands for operator or function; "
-                f"operator or function: {name}, number of operands: {len(operands)}"
-            )
-        call = Call(name, tuple(operands))
-        if name == "list_append":
+    def _check_function(self, call: Call) -> None:
+        if call.name == "list_append":
             self._check_types(call, "L")
-        elif not isinstance(operands[0], tuple):
-            scanner.refuse(
-                f"Operator or function requires a document path; operator or function: {name}"
-            )
-        return call
+        else:
+            self._require_path(call)
 
     def _check_types(self, call: Call, kind: str) -> None:
         for operand in call.operands:
             if isinstance(operand, Literal) and (other := type_of(operand.value)) != kind:
-                self._scanner.refuse(
-                    "Incorrect operand type for operator or function; "
-                    f"operator or function: {call.name}, operand type: {other}"
-                )
+                self._refuse_type(call.name, other)

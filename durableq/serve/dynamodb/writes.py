@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from durableq.model.items import ItemKey, ItemTable, ItemWrite
 from durableq.serve.dynamodb.comparing import bytes_of_attributes
-from durableq.serve.dynamodb.conditions import Call, holds, parse_condition, paths_of
+from durableq.serve.dynamodb.conditions import holds, parse_condition, paths_of
+from durableq.serve.dynamodb.operands import Call
 from durableq.serve.dynamodb.parameters import Parameters
 from durableq.serve.dynamodb.scanning import Path, Substitutes
 from durableq.serve.dynamodb.schemas import Schema, expiry_in
@@ -141,11 +142,7 @@ def delete(request: Parameters) -> Write:
     Raises:
         ValidationError, SerializationError: a parameter is not valid.
     """
-    table, given, shows = _target(request, "Key")
-    refuse_legacy(request, "Expected", "ConditionalOperator")
-    key = checked_attributes(given)
-    condition = _condition_alone(request)
-    return Write(table, lambda schema: schema.key(key), lambda _: None, condition, shows)
+    return _of_key(request, lambda _: None)
 
 
 def check(request: Parameters) -> Write:
@@ -155,10 +152,7 @@ def check(request: Parameters) -> Write:
         ValidationError, SerializationError: a parameter is not valid.
     """
     request.required(CONDITION, request.text(CONDITION))
-    table, given, shows = _target(request, "Key")
-    key = checked_attributes(given)
-    condition = _condition_alone(request)
-    return Write(table, lambda schema: schema.key(key), lambda item: item, condition, shows)
+    return _of_key(request, lambda item: item)
 
 
 def update(request: Parameters) -> Write:
@@ -187,6 +181,15 @@ def update(request: Parameters) -> Write:
 
     paths = [step.path for step in steps]
     return Write(table, lambda schema: schema.key(key), new, condition, shows, paths)
+
+
+def _of_key(request: Parameters, new: Callable[[Attributes | None], Attributes | None]) -> Write:
+    """Return a write of the item that a key names, by its condition alone."""
+    table, given, shows = _target(request, "Key")
+    refuse_legacy(request, "Expected", "ConditionalOperator")
+    key = checked_attributes(given)
+    condition = _condition_alone(request)
+    return Write(table, lambda schema: schema.key(key), new, condition, shows)
 
 
 def _target(request: Parameters, name: str) -> tuple[str, Any, bool]:

@@ -27,7 +27,6 @@ from durableq.serve.sqs.reading import (
     Parameters,
     bounded,
     invalid,
-    required_text,
     text,
     texts_by_name,
 )
@@ -45,7 +44,9 @@ async def create_queue(context: Context, parameters: dict[str, Any]) -> dict[str
     given = texts_by_name(parameters, "Attributes")
     tags = texts_by_name(parameters, "tags") or texts_by_name(parameters, "Tags")
     is_fifo = given.get("FifoQueue", "").lower() == "true"
-    name = new_name(required_text(parameters, "QueueName"), context, is_fifo=is_fifo)
+    if text(parameters, "QueueName") == "":
+        raise invalid("Queue name cannot be empty")
+    name = new_name(_plain_name(parameters), context, is_fifo=is_fifo)
     attributes = checked(given, is_fifo=is_fifo)
     check_tags(tags, name.name)
     await write(context.store, _create, context, name, attributes, tags)
@@ -125,13 +126,27 @@ def _check_same(store: Store, queue: ServedQueue, given: Mapping[str, str]) -> N
 
 async def get_queue_url(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
     """Return the URL of a queue: GetQueueUrl."""
-    plain = required_text(parameters, "QueueName")
+    plain = _plain_name(parameters)
     account = text(parameters, "QueueOwnerAWSAccountId") or context.account
     name = QueueName(plain, account, context.region)
     if from_key(name.key) != name or "/" in plain:
         raise ServiceError(QUEUE_DOES_NOT_EXIST)
     await catalog.look_up(context, name)
     return {"QueueUrl": name.url(context)}
+
+
+def _plain_name(parameters: Parameters) -> str:
+    """Return the name of a queue, which the request must have.
+
+    Raises:
+        ServiceError: it has none.
+    """
+    name = text(parameters, "QueueName")
+    if not name:
+        raise invalid(
+            "Value for parameter QueueName is invalid. Reason: Must specify a queue name."
+        )
+    return name
 
 
 async def list_queues(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
