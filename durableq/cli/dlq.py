@@ -14,7 +14,16 @@ from typing import Annotated, Final
 from durableq.cli import output, recover, redrive_tasks, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.inspect import print_message
-from durableq.cli.options import After, Limit, MessageId, Session, Yes, person
+from durableq.cli.options import (
+    After,
+    Limit,
+    MessageId,
+    QueueArgument,
+    Session,
+    Yes,
+    named_once,
+    person,
+)
 from durableq.cli.screen import YELLOW
 from durableq.cli.totals import Total, number_of, say_total
 from durableq.model.dead_letters import DeadLetterFilter, DeadLetterGroup
@@ -58,9 +67,7 @@ class Filters:
         Raises:
             UnknownQueue: there is no such queue.
         """
-        queue, died_before_ms = _source(self.queue), None
-        if queue is not None:
-            queue = store.require(Capability.INSPECT).queue(queue).name
+        queue, died_before_ms = _source(store, self.queue), None
         if self.older_than is not None:
             died_before_ms = rendering.now_ms() - to_ms(self.older_than, "--older-than")
         return DeadLetterFilter(queue, self.reason, self.error_type, self.group, died_before_ms)
@@ -71,13 +78,20 @@ class Filters:
         return [f"--{name.replace('_', '-')}" for name, value in fields if value is not None]
 
 
-def list_(session: Session, filters: Filters, limit: Limit = 50, after: After = None) -> None:
+def list_(
+    session: Session,
+    filters: Filters,
+    name: QueueArgument = None,
+    limit: Limit = 50,
+    after: After = None,
+) -> None:
     """List dead letters, the newest first.
 
     Newest means sent last. --after goes on below a dead letter.
 
-    Example: durableq dlq list --queue orders --error-type ConnectionError
+    Example: durableq dlq list orders --error-type ConnectionError
     """
+    filters = dataclasses.replace(filters, queue=named_once(name, filters.queue))
     with session.opened() as store:
         wanted = filters.wanted(store)
         found = _matching(store, wanted, after)
@@ -102,13 +116,15 @@ def list_(session: Session, filters: Filters, limit: Limit = 50, after: After = 
         say_total(session, ids, "dead letter", limit, total)
 
 
-def groups(session: Session, queue: Source = None) -> None:
+def groups(session: Session, name: QueueArgument = None, queue: Source = None) -> None:
     """Group dead letters by reason, error and place in the code.
 
-    Example: durableq dlq groups --queue orders
+    Example: durableq dlq groups orders
     """
+    queue = named_once(name, queue)
     with session.opened() as store:
-        found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(_source(queue))
+        source = _source(store, queue)
+        found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(source)
     fingerprints = session.table(
         found,
         dataclasses.asdict,
@@ -224,9 +240,15 @@ COMMANDS: Final = (
 # ---- the choice of dead letters
 
 
-def _source(name: str | None) -> str | None:
-    """Return the name of a source queue, given its name or that of its dead-letter queue."""
-    return None if name is None else name.removesuffix(DEAD_LETTER_SUFFIX)
+def _source(store: Store, name: str | None) -> str | None:
+    """Return the name of a source queue, given it or that of its private dead-letter queue.
+
+    Raises:
+        UnknownQueue: there is no such queue.
+    """
+    if name is None or store.require(Capability.INSPECT).queue(name).dead_letter_queue is not None:
+        return name
+    return name.removesuffix(DEAD_LETTER_SUFFIX)
 
 
 def _at_most(store: Store, wanted: DeadLetterFilter) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from durableq.cli.database import prune_all
 from durableq.cli.help import argument, option
-from durableq.cli.options import Limit, Queue, Session, chosen_queue
+from durableq.cli.options import Limit, Queue, QueueArgument, Session, chosen_queue, named_once
 from durableq.cli.output import fields
 from durableq.cli.rendering import moment, moment_and_age, now_ms, record_document
 from durableq.cli.totals import MOST_COUNTED, counted, say_total
@@ -36,14 +36,16 @@ def get(session: Session, key: Key, queue: Queue = None) -> None:
 
 def list_(
     session: Session,
+    name: QueueArgument = None,
     queue: Queue = None,
     limit: Limit = 50,
     after: str | None = option("--after KEY", "Start after this key, for the next page.", None),
 ) -> None:
     """List the records of a queue in order of their keys.
 
-    Example: durableq idempotency list --queue orders --limit 10
+    Example: durableq idempotency list orders --limit 10
     """
+    queue = named_once(name, queue)
     with session.opened() as store:
         name = chosen_queue(store, queue)
         idempotency = store.require(Capability.IDEMPOTENCY)

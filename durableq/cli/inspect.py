@@ -9,7 +9,16 @@ from typing import Any, Final
 from durableq.admin import progress
 from durableq.cli import output, rendering
 from durableq.cli.help import option
-from durableq.cli.options import After, Limit, MessageId, Queue, Session, chosen_queue
+from durableq.cli.options import (
+    After,
+    Limit,
+    MessageId,
+    Queue,
+    QueueArgument,
+    Session,
+    chosen_queue,
+    named_once,
+)
 from durableq.cli.screen import Line
 from durableq.cli.totals import Total, number_of, say_total
 from durableq.model.arguments import listed
@@ -27,6 +36,7 @@ STATES_LISTED: Final = listed(state.label for state in State)
 
 def peek(
     session: Session,
+    name: QueueArgument = None,
     queue: Queue = None,
     limit: Limit = 20,
     after: After = None,
@@ -42,9 +52,10 @@ def peek(
     search looks at a bounded number of messages, and says where to go on. TEXT is compared with
     the JSON as it is stored, without blanks between its parts; bytes are not searched.
 
-    Example: durableq peek --queue orders --state delayed --text '"country":"NO"'
+    Example: durableq peek orders --state delayed --text '"country":"NO"'
     """
     wanted = Search(None if state is None else _state(state), key, text)
+    queue = named_once(name, queue)
     with session.opened() as store:
         inspect, name = store.require(Capability.INSPECT), chosen_queue(store, queue)
         if newest or wanted != ANYTHING:

@@ -67,6 +67,10 @@ App = Annotated[
 Queue = Annotated[
     str | None, option("--queue QUEUE", "Name of the queue.", show_default="the only queue")
 ]
+#: Of a command that takes the queue as an argument or as an option.
+QueueArgument = Annotated[
+    str | None, argument("QUEUE", "Name of the queue, as with --queue.", show_default=False)
+]
 Queues = Annotated[
     list[str] | None,
     option(
@@ -250,6 +254,17 @@ def source_queues(store: Store) -> list[str]:
 
     found = store.require(Capability.INSPECT).queues()
     return [info.name for info in found if info.dead_letter_queue is not None]
+
+
+def named_once(as_argument: str | None, as_option: str | None) -> str | None:
+    """Return the name of a queue that is an argument or an option; None: neither is given.
+
+    Raises:
+        Misuse: both are.
+    """
+    if as_argument is not None and as_option is not None:
+        raise output.Misuse("Name the queue once: as QUEUE, or with --queue.")
+    return as_option if as_argument is None else as_argument
 
 
 def chosen_queue(store: Store, name: str | None) -> str:

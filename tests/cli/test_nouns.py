@@ -212,6 +212,22 @@ def test_filters_choose_the_same_dead_letters_everywhere(
     assert left == set(ids.values()) - chosen
 
 
+def test_a_queue_may_be_an_argument(run: Run, shop: Shop) -> None:
+    for command in (["peek"], ["idempotency", "list"], ["dlq", "list"], ["dlq", "groups"]):
+        assert run(*command, "orders").code == 0
+        assert run(*command, "post").code == 3
+
+
+def test_a_private_dead_letter_queue_stands_for_its_queue(run: Run, shop: Shop) -> None:
+    """An ordinary one has dead letters of its own."""
+    dead = shop.bury("a")
+    for name in ("orders", "orders-dlq"):
+        assert [row["id"] for row in run("dlq", "list", name, "--json").rows] == [dead]
+    shop.store.declare_queue("orders-dlq", {"dead_letter_queue": None})
+    assert run("dlq", "list", "orders-dlq", "--json").rows == []
+    assert [row["id"] for row in run("dlq", "list", "orders", "--json").rows] == [dead]
+
+
 def test_a_list_pages_over_all_dead_letter_queues_in_order(run: Run, shop: Shop) -> None:
     other = Shop(shop.path, "mail")
     ids = [(shop, other)[number % 2].bury(number) for number in range(5)]

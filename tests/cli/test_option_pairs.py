@@ -162,6 +162,9 @@ EXCLUDED = {
         *(("all_", name) for name in FILTERS),
     ],
     "dlq explain": [("policy", "app")],
+    **{
+        path: [("name", "queue")] for path in ("peek", "dlq list", "dlq groups", "idempotency list")
+    },
     "dlq redrive": [
         *(("ids", name) for name in ("all_", "to", "rate", *FILTERS)),
         *(("all_", name) for name in FILTERS),
@@ -290,7 +293,9 @@ def excluded(path: str, names: Set[str]) -> list[tuple[str, str]]:
 def shown_name(path: str, name: str) -> str:
     """Return the name of an option or argument as sentences show it."""
     option = str(options(path)[name].opts[-1])
-    return option if option.startswith("-") else {"ids": "ids", "file": "FILE"}[name]
+    return (
+        option if option.startswith("-") else {"ids": "ids", "file": "FILE", "name": "QUEUE"}[name]
+    )
 
 
 def assert_refused(path: str, ended: Result, *names: str) -> None:
