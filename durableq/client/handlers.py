@@ -19,7 +19,7 @@ from durableq.model.decisions import Decision
 from durableq.model.errors import AppError, InvalidInput
 from durableq.model.limits import MAX_RECEIVE
 from durableq.model.message import DeadLetter
-from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.model.queues import check_queue_name
 from durableq.model.text import shown
 from durableq.model.units import Seconds, check_whole
 
@@ -142,12 +142,6 @@ class Handlers:
                 function cannot be one: it is `async def`, yields, or does not take one argument.
         """
         _check_decorated(queue, "recovery")
-        if queue.endswith(DEAD_LETTER_SUFFIX):
-            source = queue.removesuffix(DEAD_LETTER_SUFFIX)
-            raise InvalidInput(
-                f"A policy is for the queue whose messages died, {source!r}; {queue!r} is where "
-                "they wait."
-            )
         if queue in self.policies:
             raise InvalidInput(f"Queue {queue!r} has a recovery policy already.")
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 from durableq.model import codec
 from durableq.model.codec import Json
 from durableq.model.drafts import draft
-from durableq.model.errors import InvalidInput, NotFound
+from durableq.model.errors import Conflict, InvalidInput, NotFound
 from durableq.model.limits import CATCH_UP, MAX_CATCH_UP
 from durableq.model.message import Draft
-from durableq.model.queues import DEAD_LETTER_SUFFIX, check_queue_name
+from durableq.model.queues import check_queue_name
 from durableq.model.text import shown
 from durableq.model.units import Seconds, check_whole
 
@@ -79,6 +79,14 @@ class Schedule:
         return (self.timing, self.tz) == (other.timing, other.tz)
 
 
+def not_for_dead_letters(queue: str) -> Conflict:
+    """Return the error for a schedule of a private dead-letter queue."""
+    return Conflict(
+        f"A schedule sends into a queue; {queue!r} is a dead-letter queue, to which only failed "
+        "messages come."
+    )
+
+
 def schedule_of(
     name: str,
     queue: str,
@@ -114,11 +122,6 @@ def schedule_of(
     """
     check_schedule_name(name)
     check_queue_name(queue)
-    if queue.endswith(DEAD_LETTER_SUFFIX):
-        raise InvalidInput(
-            f"A schedule sends into a queue; {queue!r} is a dead-letter queue, to which only "
-            "failed messages come."
-        )
     if not isinstance(catch_up, str) or catch_up not in {one.value for one in CatchUp}:
         raise InvalidInput(f'catch_up is "latest", "all" or "none", got {shown(catch_up)}.')
     check_whole(catch_up_limit, "catch_up_limit", 1, MAX_CATCH_UP)

@@ -16,6 +16,7 @@ from durableq.model.decisions import Decision, Discard, Hold, Requeue, Retry
 from durableq.model.errors import AppError, InvalidInput
 from durableq.model.limits import MAX_DELAY_MS, MAX_ERROR_CHARS
 from durableq.model.message import DeadLetter
+from durableq.model.queues import DEAD_LETTER_SUFFIX
 from durableq.model.text import shown, storable
 from durableq.model.units import to_ms
 from durableq.runtime.clock import Clock
@@ -47,10 +48,10 @@ class Policies(Protocol):
         ...
 
     def check(self, store: Store) -> None:
-        """Refuse policies for queues that do not exist.
+        """Refuse policies for queues in which no message can die.
 
         Raises:
-            InvalidInput: a named queue does not exist.
+            InvalidInput: a named queue does not exist, or is a private dead-letter queue.
         """
         ...
 
@@ -84,7 +85,20 @@ class AppPolicies:
         self._queues = queues or tuple(policies)
 
     def check(self, store: Store) -> None:
-        """Do nothing: opening the application has declared its queues."""
+        """Refuse policies for private dead-letter queues; an application declares its queues.
+
+        Raises:
+            InvalidInput: there is such a policy.
+        """
+        queues = store.require(Capability.INSPECT).queues()
+        private = {info.name for info in queues if info.dead_letter_queue is None}
+        for queue in self._queues:
+            if queue in private:
+                source = queue.removesuffix(DEAD_LETTER_SUFFIX)
+                raise InvalidInput(
+                    f"A policy is for the queue whose messages died, {source!r}; {queue!r} is "
+                    "where they wait."
+                )
 
     def queues(self, store: Store) -> tuple[str, ...]:
         """Return the queues that have a policy."""

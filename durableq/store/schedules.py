@@ -24,6 +24,7 @@ class Schedules(Protocol):
 
         Raises:
             UnknownQueue: the queue of one is not there.
+            Conflict: it is a private dead-letter queue.
         """
         ...
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from durableq import Conflict, DurableQ, InvalidBody, InvalidInput, UnknownQueue
+from durableq import Conflict, Discard, DurableQ, InvalidBody, InvalidInput, UnknownQueue
 from durableq.model.limits import MAX_SET_ASIDE
 from durableq.model.message import draft
+from durableq.recovery.policies import AppPolicies
 from durableq.store.core import Capability
 from durableq.testing import FakeClock
 
@@ -114,8 +115,17 @@ def test_a_decorator_without_its_queue_shows_the_right_form() -> None:
         dq.recovery(print)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="give batch or prefetch"):
         dq.handler("orders", batch=2, prefetch=3)
-    with pytest.raises(InvalidInput, match="for the queue whose messages died, 'orders'"):
-        dq.recovery("orders-dlq")
+
+
+def test_a_policy_is_for_no_private_dead_letter_queue() -> None:
+    with DurableQ("memory://") as dq:
+        dq.recovery("orders-dlq")(lambda _: Discard("gone"))
+        policies = AppPolicies(dq.policies)
+        with pytest.raises(InvalidInput, match="for the queue whose messages died, 'orders'"):
+            policies.check(dq.store)
+        dq.store.declare_queue("orders-dlq", {"dead_letter_queue": None})
+        policies.check(dq.store)
+        assert policies.queues(dq.store) == ("orders-dlq",)
 
 
 @pytest.mark.parametrize("declare", ["handler", "queue"])

@@ -11,7 +11,14 @@ from durableq.engines.memory.queueing import MemoryQueueing
 from durableq.model import slots as rules
 from durableq.model.flow.sending import SHED
 from durableq.model.message import Event
-from durableq.model.schedules import Schedule, draft_of, event_of, run_draft, unknown_schedule
+from durableq.model.schedules import (
+    Schedule,
+    draft_of,
+    event_of,
+    not_for_dead_letters,
+    run_draft,
+    unknown_schedule,
+)
 from durableq.model.slots import Fired, Now, ScheduleInfo, ScheduleState
 from durableq.runtime.cron import timing_of
 from durableq.store.schedules import Schedules
@@ -24,7 +31,8 @@ class MemorySchedules(MemoryQueueing, Schedules):
     def declare_schedules(self, schedules: Sequence[Schedule]) -> None:
         """Store schedules that are new or have changed."""
         for schedule in schedules:
-            self._queue(schedule.queue)
+            if self._queue(schedule.queue).dead_letter_queue is None:
+                raise not_for_dead_letters(schedule.queue)
             timing, now = timing_of(schedule.timing, schedule.tz), self._schedule_now()
             stored = self._tables.schedules.get(schedule.name)
             if stored is None:

@@ -13,7 +13,14 @@ from durableq.engines.sql.transactions import Operations, Transaction, WriteTran
 from durableq.model import slots as rules
 from durableq.model.flow.sending import SHED, UNLIMITED
 from durableq.model.message import Event
-from durableq.model.schedules import Schedule, draft_of, event_of, run_draft, unknown_schedule
+from durableq.model.schedules import (
+    Schedule,
+    draft_of,
+    event_of,
+    not_for_dead_letters,
+    run_draft,
+    unknown_schedule,
+)
 from durableq.model.settings import SEND_LIMITS
 from durableq.model.slots import Fired, Now, ScheduleInfo, ScheduleState
 from durableq.runtime.cron import timing_of
@@ -146,8 +153,11 @@ def _save(tx: WriteTransaction, schedule: Schedule, state: ScheduleState) -> Non
 
 def _values(tx: WriteTransaction, schedule: Schedule, state: ScheduleState) -> dict[str, Any]:
     """Return the values of a row without its name."""
+    queue = tx.queue(schedule.queue)
+    if queue.dead_letter_queue_id is None:
+        raise not_for_dead_letters(queue.name)
     stored = {"periods": json.dumps(state.periods), "paused": int(state.paused)}
-    of = {"queue_id": tx.queue(schedule.queue).id, "definition": schedule.to_json()}
+    of = {"queue_id": queue.id, "definition": schedule.to_json()}
     return state._asdict() | stored | of
 
 

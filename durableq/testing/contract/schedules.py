@@ -16,6 +16,7 @@ from durableq.model.schedules import Schedule, schedule_of, slot_text
 from durableq.model.slots import Fired
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
+    DEAD,
     ORDERS,
     FullStore,
     StoreCase,
@@ -413,7 +414,6 @@ class SchedulesContract(StoreCase):
     def test_a_schedule_that_cannot_be_is_refused(self) -> None:
         for options, says in (
             ({"name": "a b"}, "The name of a schedule"),
-            ({"queue": "orders-dlq"}, "dead-letter queue"),
             ({"catch_up": "some"}, "catch_up is"),
             ({"catch_up_limit": 0}, "catch_up_limit"),
             ({"body": b"x"}, "not bytes"),
@@ -426,6 +426,13 @@ class SchedulesContract(StoreCase):
             with pytest.raises(InvalidInput, match=says):
                 every(**options)
 
-    def test_a_dead_letter_queue_takes_no_slots(self, store: FullStore) -> None:
-        with pytest.raises((Conflict, InvalidInput)):
-            store.declare_schedules([every(queue="orders-dlq")])
+    def test_a_dead_letter_queue_takes_no_slots_unless_it_is_ordinary(
+        self, store: FullStore
+    ) -> None:
+        of_letters = every(queue=DEAD)
+        with pytest.raises(Conflict, match="is a dead-letter queue"):
+            store.declare_schedules([every(name="other"), of_letters])
+        assert store.schedules() == []
+        store.declare_queue(DEAD, {"dead_letter_queue": None})
+        store.declare_schedules([of_letters])
+        assert [info.schedule for info in store.schedules()] == [of_letters]
