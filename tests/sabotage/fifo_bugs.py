@@ -50,6 +50,16 @@ def count_no_batch() -> None:
     rewrite("ADD_ACTIVE", "durableq_group.active +", "durableq_group.active + 0 *")
 
 
+def follow_past_a_leased_message() -> None:
+    """The messages behind a head that has come back overtake one that is in flight."""
+    rewrite("FOLLOWING_IN_ORDER", "<= 1 OR", ">= 0 OR")
+
+
+def come_back_before_a_leased_message() -> None:
+    """A message that comes back does not wait for those before it."""
+    rewrite("GROUP_IN_FLIGHT", "min(leased.sequence)", "max(leased.sequence) + 1")
+
+
 def send_back_to_the_front() -> None:
     module: Any = groups
     entrance = module.entrance
@@ -138,6 +148,8 @@ BUGS = (
     keep_the_places_of_a_lowered_limit,
     let_a_group_go_first_for_ever,
     count_no_batch,
+    follow_past_a_leased_message,
+    come_back_before_a_leased_message,
     send_back_to_the_front,
     pay_for_no_group,
     jump_over_a_message_that_waits,
@@ -177,6 +189,14 @@ SEEN_BY = (
     (
         "forget_the_kind_of_a_text",
         _CONTRACT + "test_a_body_comes_back_character_by_character",
+    ),
+    (
+        "follow_past_a_leased_message",
+        _CONTRACT + "test_leases_of_a_group_end_up_to_one_that_was_extended",
+    ),
+    (
+        "come_back_before_a_leased_message",
+        _CONTRACT + "test_a_returned_message_does_not_wait_for_those_behind_it",
     ),
     ("count_the_first_receive_each_time", _CONTRACT + "test_the_first_receive_is_remembered"),
     ("give_a_place_to_two", _CONTRACT + "test_so_many_of_a_group_are_active"),

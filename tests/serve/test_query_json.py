@@ -44,3 +44,5 @@ def test_answers_of_the_query_protocol_are_json_for_who_accepts_it(
             "Message": "The specified queue does not exist for this wsdl version.",
             "Type": "Sender",
         }
+        unknown = server.ask("/000000000000/q", headers=accept)
+        assert (unknown.status, unknown.text) == (404, "<UnknownOperationException/>")

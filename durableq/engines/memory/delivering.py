@@ -77,6 +77,8 @@ class MemoryDelivering(MemoryWaiting):
             return found
         now_ms, settings = self._clock.now_ms(), self._queue(head.queue).settings
         for row in groups.members(self._tables, head.queue, head.group):
+            if settings.bury_at and row.state is State.IN_FLIGHT and row.id != head.id:
+                break  # its head has come back before this one
             if row.state is not State.BLOCKED:
                 continue
             since_ms = row.retained_from_ms

@@ -68,7 +68,7 @@ def fill(tables: Tables, queue: str, name: str, now_ms: int, lease_ms: int) -> l
     """Make blocked messages of a group active where there is room; return them."""
     settings = settings_of(tables.queues[queue].settings)
     group = count(tables, queue, name)
-    room = group.room(settings)
+    room = group.room(settings) or _room_before_leased(tables, queue, name, group)
     if not room:
         return []
     left_ms = wait_ms(group.tat_ns, settings, lease_ms)
@@ -80,6 +80,21 @@ def fill(tables: Tables, queue: str, name: str, now_ms: int, lease_ms: int) -> l
         state = State.DELAYED if due_ms > now_ms else State.READY
         heads.append(row._replace(state=state, delayed_until_ms=due_ms))
     return heads
+
+
+def _room_before_leased(tables: Tables, queue: str, name: str, group: Group) -> int:
+    """Return 1 if the first message that waits is before all that are active, and they leased.
+
+    As in SQS, a message that comes back does not wait there for those behind it in its batch.
+    """
+    settings = tables.queues[queue].settings
+    is_held = not group._replace(active=0).room(settings_of(settings))
+    rows = members(tables, queue, name)
+    if is_held or not settings.bury_at or not rows:
+        return 0
+    active = {row.state for row in rows if row.state is not State.BLOCKED}
+    has_returned = rows[0].state is State.BLOCKED and rows[0].receive_count > 0
+    return int(has_returned and active == {State.IN_FLIGHT})
 
 
 def next_turn(last: int, now_ms: int) -> int:

@@ -1486,6 +1486,20 @@ COMPLETED_AND_TURN = """\
 UPDATE durableq_counters SET completed=(durableq_counters.completed + $1::BIGINT), turn=CASE
 WHEN (durableq_counters.turn < $3::BIGINT) THEN $3 ELSE durableq_counters.turn + 1 END WHERE
 durableq_counters.queue_id = $2::BIGINT"""
+# FIRST_BLOCKED: in_queue, name
+FIRST_BLOCKED = """\
+SELECT durableq_message.sequence, durableq_message.receive_count
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.group_id = $2::VARCHAR COLLATE
+"C" AND durableq_message.state = 3 ORDER BY durableq_message.sequence, durableq_message.id
+ LIMIT 1"""
+# GROUP_IN_FLIGHT: in_queue, name
+GROUP_IN_FLIGHT = """\
+SELECT count(*) AS count_1, min(leased.sequence) AS min_1
+FROM durableq_message AS leased
+WHERE leased.queue_id = $1::BIGINT AND leased.state = 1 AND leased.group_id = $2::VARCHAR
+COLLATE "C"\
+"""
 # MAKE_ACTIVE: in_queue, name, number, now_ms, until, weight
 MAKE_ACTIVE = """\
 UPDATE durableq_message SET state=CASE WHEN (CASE WHEN (durableq_message.delayed_until_ms <
@@ -1695,6 +1709,27 @@ durableq_message.queue_id AND durableq_idempotency.key = durableq_message.key AN
 durableq_message.source_queue_id IS NULL
 WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.group_id = $2::VARCHAR COLLATE
 "C" AND durableq_message.state = 3 ORDER BY durableq_message.sequence, durableq_message.id
+ LIMIT $5"""
+# FOLLOWING_IN_ORDER: in_queue, name, oldest_ms, now_ms, limit
+FOLLOWING_IN_ORDER = """\
+SELECT durableq_message.id, durableq_message.body, durableq_message.key,
+durableq_message.attributes, durableq_message.priority, durableq_message.receive_count,
+durableq_message.recovery_count, durableq_message.sent_at_ms, durableq_message.enqueued_at_ms,
+durableq_message.source_queue_id, durableq_message.group_id, durableq_message.expires_at_ms,
+durableq_idempotency.status IS NULL AND durableq_message.retention_from_ms > $3::BIGINT AND
+durableq_message.expires_at_ms > $4::BIGINT AND durableq_message.delayed_until_ms <= $4::BIGINT
+AS anon_1
+FROM durableq_message LEFT OUTER JOIN durableq_idempotency ON durableq_idempotency.queue_id =
+durableq_message.queue_id AND durableq_idempotency.key = durableq_message.key AND
+durableq_message.source_queue_id IS NULL
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.group_id = $2::VARCHAR COLLATE
+"C" AND durableq_message.state = 3 AND ((SELECT durableq_group.active
+FROM durableq_group
+WHERE durableq_group.queue_id = $1::BIGINT AND durableq_group.group_id = $2::VARCHAR COLLATE
+"C") <= 1 OR durableq_message.sequence < (SELECT min(leased.sequence) AS min_1
+FROM durableq_message AS leased
+WHERE leased.queue_id = $1::BIGINT AND leased.state = 1 AND leased.group_id = $2::VARCHAR
+COLLATE "C")) ORDER BY durableq_message.sequence, durableq_message.id
  LIMIT $5"""
 COUNT_GROUPS = Named(
     """\

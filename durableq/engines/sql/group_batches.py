@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from durableq.engines.sql import groups
 from durableq.engines.sql.admission import (
     GROUP,
     ID,
@@ -142,7 +143,9 @@ def following(
         limit = min(limit, terms.tokens.left(name))
     found: list[Row] = []
     values = terms.queue_id, name, tx.now_ms - retention_ms, tx.now_ms, limit
-    rows = tx.raw.execute(tx.sql.FOLLOWING, values)
+    in_order = terms.limits & groups.BURY_AT_RECEIVE
+    text = tx.sql.FOLLOWING_IN_ORDER if in_order else tx.sql.FOLLOWING
+    rows = tx.raw.execute(text, values)
     try:
         for row in rows:
             key = row[KEY]

@@ -19,6 +19,7 @@ from durableq.model.message import State
 from durableq.model.settings import Limits
 
 GROUPS: Final = int(Limits.GROUPS)
+BURY_AT_RECEIVE: Final = int(Limits.BURY_AT_RECEIVE)
 #: Limits that a next message may wait for, or that change its rank.
 SLOW: Final = int(Limits.AGING | Limits.GROUP_RATE)
 _STRICT: Final = weight(has_groups=True, aging_ms=0)
@@ -135,6 +136,8 @@ def _hand_on(tx: WriteTransaction, queue_id: int, name: str) -> None:
         return
     if not execute(sql.DROP_LAST, (queue_id, name, _lease_ms(tx) * 1_000_000)).rowcount:
         execute(sql.LEAVE_PLACE, (queue_id, name))
+        if _first_returned(tx, queue_id, name) is not None:
+            change(tx, queue_id, {name: Step()})
 
 
 def change(tx: WriteTransaction, queue_id: int, steps: Mapping[str, Step]) -> None:
@@ -143,7 +146,8 @@ def change(tx: WriteTransaction, queue_id: int, steps: Mapping[str, Step]) -> No
     groups = _read(tx, queue_id, list(steps))
     for name, step in steps.items():
         group = groups.get(name, _NONE).after(**step._asdict())
-        if room := group.room(settings):
+        room = group.room(settings) or _room_before_leased(tx, queue_id, name, group, settings)
+        if room:
             group = group.after(active=_make_active(tx, queue_id, name, group, settings, room))
         groups[name] = group
     write(tx, queue_id, groups)
@@ -199,6 +203,32 @@ def _make_active(
     values = queue_id, name, room, tx.now_ms, until, per_level
     number: int = tx.execute(tx.sql.MAKE_ACTIVE, values).rowcount
     return number
+
+
+def _room_before_leased(
+    tx: WriteTransaction, queue_id: int, name: str, group: Group, settings: GroupSettings
+) -> int:
+    """Return 1 if the first message that waits is before all that are active, and they leased.
+
+    As in SQS, a message that comes back does not wait there for those behind it in its batch.
+    """
+    is_held = not group._replace(active=0).room(settings)
+    first = None if is_held else _first_returned(tx, queue_id, name)
+    if first is None:
+        return 0
+    leased, first_leased = tx.execute(tx.sql.GROUP_IN_FLIGHT, (queue_id, name)).fetchone()
+    return int(leased == group.active > 0 and first < first_leased)
+
+
+def _first_returned(tx: WriteTransaction, queue_id: int, name: str) -> int | None:
+    """Return the place of a group's first message that waits, if it was received before.
+
+    Another one is behind all that are leased. None: in a queue that does not bury at a receive.
+    """
+    if not tx.limits_of(queue_id) & BURY_AT_RECEIVE:
+        return None
+    first = tx.execute(tx.sql.FIRST_BLOCKED, (queue_id, name)).fetchone()
+    return first[0] if first is not None and first[1] else None
 
 
 def _take_turn(tx: WriteTransaction, queue_id: int) -> None:

@@ -128,6 +128,8 @@ class Statements(Protocol):
     DROP_GROUP: str
     TAKE_TURN: str
     COMPLETED_AND_TURN: str
+    FIRST_BLOCKED: str
+    GROUP_IN_FLIGHT: str
     MAKE_ACTIVE: str
     TAKE_PLACE: str
     DROP_LAST: str
@@ -145,6 +147,7 @@ class Statements(Protocol):
     ADD_ACTIVE: str
     PAY_TOKENS: str
     FOLLOWING: str
+    FOLLOWING_IN_ORDER: str
     COUNT_GROUPS: str
     COUNT_HOLDING: str
 

@@ -61,7 +61,7 @@ def error(protocol: Protocol, service: Service, raised: ServiceError, request_id
         request_id: of the request.
     """
     kind = raised.kind
-    if protocol is Protocol.QUERY:
+    if protocol is Protocol.QUERY or (protocol is Protocol.QUERY_JSON and kind is NOT_FOUND):
         return _xml(kind.status, _xml_error(raised, request_id), request_id)
     if protocol is Protocol.QUERY_JSON:
         body = query_json.error(raised, request_id)

@@ -78,6 +78,24 @@ _first_blocked = (
     .order_by(_m.sequence, _m.id)
     .limit(_p("number"))
 )
+# The first that waits, and those in flight: whether it is before them all.
+FIRST_BLOCKED = Statement(
+    select(_m.sequence, _m.receive_count)
+    .where(_m.queue_id == _p("in_queue"), _m.group_id == _p("name"), is_state(State.BLOCKED))
+    .order_by(_m.sequence, _m.id)
+    .limit(1),
+    order=("in_queue", "name"),
+)
+_leased = message.alias("leased")
+_is_leased = (
+    _leased.c.queue_id == _p("in_queue"),
+    is_state(State.IN_FLIGHT, _leased.c.state),
+    _leased.c.group_id == _p("name"),
+)
+GROUP_IN_FLIGHT = Statement(
+    select(func.count(), func.min(_leased.c.sequence)).where(*_is_leased),
+    order=("in_queue", "name"),
+)
 # The next messages of a group: ready, or delayed by their own delay or until the next token.
 MAKE_ACTIVE = Statement(
     update(message)
@@ -247,14 +265,20 @@ PAY_TOKENS = Statement(
     order=("tat_ns", "in_queue", "name"),
 )
 # The blocked messages of a group, in order; one that is not due yet is not plain.
-FOLLOWING = Statement(
+_following = (
     select(*ready_columns, is_plain & (_m.delayed_until_ms <= _p("now_ms")))
     .select_from(with_record)
     .where(_m.queue_id == _p("in_queue"), _m.group_id == _p("name"), is_state(State.BLOCKED))
     .order_by(_m.sequence, _m.id)
-    .limit(_p("limit")),
-    order=("in_queue", "name", "oldest_ms", "now_ms", "limit"),
+    .limit(_p("limit"))
 )
+_following_order = ("in_queue", "name", "oldest_ms", "now_ms", "limit")
+FOLLOWING = Statement(_following, order=_following_order)
+# Up to the first that is in flight, where its head may have come back before that one.
+_first_leased = select(func.min(_leased.c.sequence)).where(*_is_leased).scalar_subquery()
+_number_active = select(_g.active).where(*_named).scalar_subquery()
+_is_before_leased = or_(_number_active <= literal_column("1"), _m.sequence < _first_leased)
+FOLLOWING_IN_ORDER = Statement(_following.where(_is_before_leased), order=_following_order)
 COUNT_GROUPS = Statement(_counted)
 COUNT_HOLDING = Statement(
     select(_m.group_id, func.count())

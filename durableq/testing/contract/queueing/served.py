@@ -286,6 +286,47 @@ class FilledGroupsContract(GroupCase):
         clock.advance(VISIBILITY_SECONDS)
         assert bodies(fill(fifo)) == ["1", "2", "3", "4"]
 
+    def test_a_returned_message_does_not_wait_for_those_behind_it(self, fifo: FullStore) -> None:
+        """In a queue of SQS: up to the first of its group that is leased."""
+        fifo.declare_queue(ORDERS, {"bury_at": 1})
+        send_group(fifo, "a", 1, 2, 3, 4, 5)
+        first, second, third, fourth = map(receipt, fill(fifo, 4))
+        fifo.extend([second], 0)
+        assert fill(fifo) == []
+        fifo.extend([fourth], 0)
+        fifo.extend([first], 0)
+        batch = fill(fifo)
+        assert bodies(batch) == ["1", "2"]
+        assert fill(fifo) == []
+        complete(fifo, *map(receipt, batch))
+        assert fill(fifo) == []
+        complete(fifo, third)
+        assert bodies(fill(fifo)) == ["4", "5"]
+
+    def test_a_returned_message_follows_the_deletion_of_the_one_before(
+        self, fifo: FullStore
+    ) -> None:
+        fifo.declare_queue(ORDERS, {"bury_at": 1})
+        send_group(fifo, "a", 1, 2, 3, 4)
+        first, second, third = map(receipt, fill(fifo, 3))
+        fifo.extend([second], 0)
+        complete(fifo, first)
+        assert bodies(fill(fifo)) == ["2"]
+        complete(fifo, third)
+        assert fill(fifo) == []
+
+    @pytest.mark.parametrize("place", [0, 1, 2])
+    def test_leases_of_a_group_end_up_to_one_that_was_extended(
+        self, fifo: FullStore, clock: FakeClock, place: int
+    ) -> None:
+        fifo.declare_queue(ORDERS, {"bury_at": 1})
+        send_group(fifo, "a", 1, 2, 3)
+        extended = receipt(fill(fifo)[place])
+        fifo.extend([extended], 2 * VISIBILITY_SECONDS * 1_000)
+        clock.advance(VISIBILITY_SECONDS)
+        assert bodies(fill(fifo)) == ["1", "2", "3"][:place]
+        assert fill(fifo) == []
+
     def test_messages_that_were_received_before_come_in_order_in_one_batch(
         self, fifo: FullStore, clock: FakeClock
     ) -> None:
