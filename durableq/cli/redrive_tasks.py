@@ -10,7 +10,7 @@ from durableq.cli.help import argument, option
 from durableq.cli.options import Session
 from durableq.cli.screen import YELLOW
 from durableq.cli.totals import say_total
-from durableq.model.dead_letters import RedriveState, RedriveTask
+from durableq.model.dead_letters import RedriveState, RedriveTask, WholeQueue
 from durableq.model.errors import Conflict
 from durableq.model.text import shown
 from durableq.model.units import span
@@ -40,6 +40,7 @@ def redrives(session: Session) -> None:
         {
             "TASK": lambda task: task.id,
             "DECISION": lambda task: task.word,
+            "FROM": _origin,
             "TO": _destination,
             "STATE": lambda task: task.state,
             "DONE": lambda task: task.moved,
@@ -143,7 +144,7 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
     """Carry out a redrive task to its end, at its rate, with a progress bar; print the result.
 
     Raises:
-        Conflict: some dead letters were leased, and skipped.
+        Conflict: the task has failed, or some messages were leased, and skipped.
     """
     if task.rate is not None and task.state is RedriveState.RUNNING:
         left_ms = round((task.total - task.moved) / task.rate * 1000)
@@ -169,6 +170,11 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
         rendering.redrive_result(task),
         f"{_DONE[task.word]} {rendering.dead_letters(task.moved)}.",
     )
+    if task.failure is not None:
+        raise Conflict(
+            f"Redrive task {task.id} has failed: {task.failure.sentence}. {task.moved} of "
+            f"{task.total} were moved."
+        )
     if task.skipped:
         raise Conflict(
             f"{task.skipped} were left, because a recovery process or another person had leased "
@@ -179,6 +185,12 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
 def _label(task: RedriveTask) -> str:
     rate = "" if task.rate is None else f", at most {rendering.rate_words(task.rate)}"
     return f"redrive task {task.id}{rate}"
+
+
+def _origin(task: RedriveTask) -> str:
+    if isinstance(task.wanted, WholeQueue):
+        return f"all of {task.wanted.name}"
+    return task.wanted.queue or "any queue"
 
 
 def _destination(task: RedriveTask) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from durableq.model import codec
-from durableq.model.dead_letters import RedriveTask
+from durableq.model.dead_letters import DeadLetterFilter, RedriveTask
 from durableq.model.errors import InvalidBody
 from durableq.model.message import (
     DeadLetter,
@@ -221,7 +221,10 @@ def dead_letter_document(dead_letter: DeadLetter) -> dict[str, Any]:
 
 def redrive_document(task: RedriveTask) -> dict[str, Any]:
     """Return a redrive task as JSON."""
+    is_filter = isinstance(task.wanted, DeadLetterFilter)
+    wanted = dataclasses.asdict(task.wanted if is_filter else DeadLetterFilter())
     return dataclasses.asdict(task) | {
+        "wanted": wanted | {"whole_queue": task.whole_queue},
         "decision": {"name": task.word, **dataclasses.asdict(task.decision)},
         "verdict": task.word,  # deprecated name of decision.name, until 0.3
         "note": task.decision.reason,  # deprecated name of decision.reason, until 0.3

@@ -47,6 +47,13 @@ class DeadLetterFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class WholeQueue:
+    """All messages of a queue: its dead letters, of any source, and those that were sent to it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
     """Dead letters of one queue with the same reason and fingerprint."""
 
@@ -72,23 +79,47 @@ class RedriveState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     CANCELLED = "cancelled"
+    #: It met what `failure` tells; the messages that it has moved stay moved.
+    FAILED = "failed"
+
+
+class RedriveFailure(StrEnum):
+    """Why a redrive task failed. The sentence is for people."""
+
+    NO_TARGET = "no_target"
+    NO_SOURCE = "no_source"
+
+    @property
+    def sentence(self) -> str:
+        """The sentence for a person."""
+        return _SENTENCES[self]
+
+
+_SENTENCES: Final = {
+    RedriveFailure.NO_TARGET: "its target queue was deleted",
+    RedriveFailure.NO_SOURCE: (
+        "the next message never died in another queue, or that queue was deleted, and the task "
+        "names no target"
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class RedriveTask:
-    """One decision about many dead letters, applied in steps (SQS: a message move task)."""
+    """One decision about many messages, applied in steps (SQS: a message move task)."""
 
     id: str
-    wanted: DeadLetterFilter
+    wanted: DeadLetterFilter | WholeQueue
     decision: Requeue | Discard
     #: The target of a requeue; None sends each dead letter to the queue in which it failed.
     to_queue: str | None
     state: RedriveState
-    #: The number of matching dead letters at the start.
+    #: The number of messages that are meant, at the start.
     total: int
     #: The number of decisions so far.
     moved: int
-    #: The number of dead letters passed over because they were leased.
+    #: The number of messages passed over because they were leased; of a whole queue also those
+    #: behind them in their groups.
     skipped: int
     actor: str
     #: Wall clock.
@@ -99,21 +130,32 @@ class RedriveTask:
     rate: float | None = None
     #: The time to wait before the next step, while the rate allows none.
     wait_ms: int = 0
+    #: Why it is FAILED.
+    failure: RedriveFailure | None = None
 
     @property
     def word(self) -> str:
         """The name of the decision: requeue or discard."""
         return type(self.decision).__name__.lower()
 
+    @property
+    def whole_queue(self) -> str | None:
+        """The queue all of whose messages are meant; None: dead letters by a filter."""
+        return self.wanted.name if isinstance(self.wanted, WholeQueue) else None
+
 
 def check_redrive(
-    decision: Requeue | Discard, to_queue: str | None, rate: float | None = None
+    wanted: DeadLetterFilter | WholeQueue,
+    decision: Requeue | Discard,
+    to_queue: str | None,
+    rate: float | None = None,
 ) -> None:
     """Check the decision of a redrive task.
 
     Raises:
-        InvalidInput: another decision, a delay or rate out of bounds, or a discard with a target
-            queue or a rate.
+        InvalidInput: another decision, a delay or rate out of bounds, a discard with a target
+            queue or a rate, or the discard of a whole queue.
+        Conflict: a whole queue would be moved to itself.
     """
     if not isinstance(decision, Requeue | Discard):
         raise InvalidInput(
@@ -126,6 +168,11 @@ def check_redrive(
         raise InvalidInput(f"A discard sends nothing back: leave out the rate {shown(rate)}.")
     elif to_queue is not None:
         raise InvalidInput(f"A discard has no target: leave out the queue {shown(to_queue)}.")
+    if isinstance(wanted, WholeQueue):
+        if isinstance(decision, Discard):
+            raise InvalidInput(f"To discard all of queue {shown(wanted.name)}, purge it.")
+        if wanted.name == to_queue:
+            raise Conflict(f"Queue {shown(to_queue)} cannot be moved to itself.")
 
 
 def check_redrive_rate(rate: float | None) -> None:
@@ -172,6 +219,14 @@ def continued_meanwhile(task_id: str) -> Conflict:
     return Conflict(
         f"Another process continued redrive task {shown(task_id)} at the same time. Nothing was "
         "changed by this one: try again."
+    )
+
+
+def one_at_a_time(queue: str) -> Conflict:
+    """Return the error for a second running task of a whole queue."""
+    return Conflict(
+        f"A redrive task of all of queue {shown(queue)} is running; there is one at a time. Wait "
+        "for its end, or cancel it (durableq dlq cancel)."
     )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from durableq import DurableQ
+from durableq import DurableQ, Requeue
+from durableq.model.dead_letters import DeadLetterFilter, WholeQueue
 from tests.cli.console import COMMAND, Run, Shop, environment, warm
 from tests.engine import plain
 from tests.support import scaled, wait_for
@@ -85,8 +86,29 @@ def test_the_list_of_redrive_tasks_names_each_destination(run: Run, shop: Shop) 
         shop.bury()
         assert run("dlq", arguments[0], "--all", *arguments[1:]).code == 0
     rows = [line.split("  ") for line in run("dlq", "redrives").lines[1:]]
-    gone = [[cell.strip() for cell in row if cell][2] for row in rows]
+    gone = [[cell.strip() for cell in row if cell][3] for row in rows]
     assert gone == ["repaired", "where they died", "-"]
+
+
+def test_a_redrive_task_of_a_whole_queue_is_shown_and_its_failure_told(
+    run: Run, shop: Shop
+) -> None:
+    shop.bury()
+    shop.dq.queue("repaired")
+    task = shop.store.start_redrive(WholeQueue("orders-dlq"), Requeue(), to_queue="repaired")
+    shop.store.delete_queue("repaired")
+    (row,) = run("dlq", "redrives").lines[1:]
+    assert "requeue   all of orders-dlq  repaired  running" in row
+    resumed = run("dlq", "resume")
+    assert resumed.code == 5
+    assert (
+        f"Redrive task {task.id} has failed: its target queue was deleted. 0 of 1 were moved."
+        in resumed.err
+    )
+    (document,) = run("dlq", "redrives", "--json").rows
+    assert (document["state"], document["failure"]) == ("failed", "no_target")
+    assert document["wanted"]["whole_queue"] == "orders-dlq"
+    assert document["wanted"]["queue"] is None
 
 
 def test_a_redrive_task_may_name_another_queue(run: Run, shop: Shop) -> None:
@@ -131,9 +153,6 @@ def durableq(folder: Path, *arguments: str) -> bytes:
 def test_a_redrive_task_can_be_cancelled_or_resumed_only_while_it_runs(
     run: Run, shop: Shop
 ) -> None:
-    from durableq import Requeue
-    from durableq.model.dead_letters import DeadLetterFilter
-
     for number in range(3):
         shop.bury(number)
     task = shop.store.start_redrive(DeadLetterFilter(), Requeue("again"), actor="test")
@@ -213,9 +232,6 @@ def test_the_rate_of_a_running_redrive_is_changed(tmp_path: Path) -> None:
 def test_a_rate_that_makes_no_sense_is_refused(
     arguments: list[str], why: str, run: Run, shop: Shop
 ) -> None:
-    from durableq import Requeue
-    from durableq.model.dead_letters import DeadLetterFilter
-
     dead = shop.bury()
     task = shop.store.start_redrive(DeadLetterFilter(), Requeue(), rate=3)
     refused = run("dlq", *arguments)

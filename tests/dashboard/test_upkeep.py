@@ -10,7 +10,7 @@ import pytest
 from durableq import DurableQ
 from durableq.client.computing import OWNER
 from durableq.dashboard import Access
-from durableq.model.dead_letters import DeadLetterFilter, RedriveState
+from durableq.model.dead_letters import DeadLetterFilter, RedriveState, WholeQueue
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.once import TOKEN_BYTES, OnceRequest
 from durableq.store.core import Capability
@@ -228,6 +228,22 @@ def test_a_discard_has_no_rate(dq: DurableQ, client: Client) -> None:
     assert f"/redrives/{task.id}/rate" not in page.values("form", "action")
     assert f"/redrives/{task.id}/cancel" in page.values("form", "action")
     assert client.act(f"/redrives/{task.id}/rate", rate="5").status == 400
+
+
+def test_a_redrive_of_a_whole_queue_is_shown_with_its_failure(dq: DurableQ, client: Client) -> None:
+    bury(dq)
+    dq.queue("repaired")
+    redrive = dq.store.require(Capability.REDRIVE)
+    task = redrive.start_redrive(WholeQueue("orders-dlq"), Requeue(), to_queue="repaired")
+    assert (
+        f"{task.id}: requeue all of orders-dlq to repaired running" in client.page("/redrives").text
+    )
+    dq.store.require(Capability.CONTROL).delete_queue("repaired")
+    client.act(f"/redrives/{task.id}/resume")
+    wait_for(lambda: redrive.redrive_task(task.id).failure, what="its end")
+    text = client.page(f"/redrives/{task.id}").text
+    assert "all of queue orders-dlq" in text
+    assert "its target queue was deleted" in text
 
 
 def test_a_worker_is_drained(either: DurableQ, caplog: pytest.LogCaptureFixture) -> None:

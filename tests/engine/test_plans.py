@@ -233,16 +233,6 @@ PLANS: dict[str, tuple[str, set[str]]] = {
             "SEARCH first",
         },
     ),
-    # Only dead letters are read, from the redrive task's position on, in order of id, not sorted.
-    "LETTERS_MEANT": (
-        sql.DEAD_LETTERS_MEANT,
-        {
-            "SEARCH m USING INDEX durableq_message_dead (id>?)",
-            f"SEARCH source {ROWID} LEFT-JOIN",
-            f"SEARCH died {ROWID} LEFT-JOIN",
-            OF_MESSAGE,
-        },
-    ),
     # Dead letters are read in order of their groups, from the index alone; groups are sorted.
     "GROUPS": (
         sql.GROUPS,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import backlog, dead_letters, redrive, sending, settling, transactions
+from durableq.engines.sql import (
+    backlog,
+    dead_letters,
+    redrive_steps,
+    sending,
+    settling,
+    transactions,
+)
 from durableq.engines.sql.backlog import read_backlog
 from durableq.model.flow.sending import Backlog
 from durableq.model.message import Outcome
@@ -75,18 +82,16 @@ def count_sends_that_were_undone() -> None:
 
 def leave_dead_letters_behind_a_full_queue() -> None:
     """A redrive passes over dead letters whose queue has no room, and does not return to them."""
-    module: Any = redrive
-    decide_one = module.decide_one
+    module: Any = redrive_steps
+    send_back = module.send_back
 
-    def decide_if_there_is_room(
-        tx: Any, row: Any, letter: Any, decision: Any, actor: str, to_queue: Any
-    ) -> Any:
-        stored, _ = read_backlog(tx, to_queue.id if to_queue else letter.source_queue_id)
+    def send_back_if_there_is_room(tx: Any, row: Any, letter: Any, target: Any, *rest: Any) -> Any:
+        stored, _ = read_backlog(tx, target.id)
         if not stored.has_room(1, 0):
             return Outcome.STALE
-        return decide_one(tx, row, letter, decision, actor, to_queue)
+        return send_back(tx, row, letter, target, *rest)
 
-    module.decide_one = decide_if_there_is_room
+    module.send_back = send_back_if_there_is_room
 
 
 def count_no_bytes_of_a_redrive() -> None:

@@ -41,6 +41,7 @@ from tests.sabotage import (
     terminal_bugs,
     transfer_bugs,
     trap_bugs,
+    whole_queue_bugs,
 )
 
 _MODULES: Final = (
@@ -79,6 +80,7 @@ _MODULES: Final = (
     terminal_bugs,
     transfer_bugs,
     trap_bugs,
+    whole_queue_bugs,
 )
 BUGS: Final = tuple(itertools.chain.from_iterable(module.BUGS for module in _MODULES))
 #: Pairs of a bug and a test that sees it.

@@ -7,7 +7,7 @@ from typing import Any
 from unittest.mock import ANY
 
 from durableq.engines.memory import flow as memory_flow
-from durableq.engines.sql import dead_letters, flow, queries, redrive, settling
+from durableq.engines.sql import dead_letters, flow, queries, redrive_steps, settling
 from durableq.engines.sqlite.session import Session, roll_back
 from durableq.model.flow import capacity, prepaid
 from durableq.worker import options
@@ -94,7 +94,7 @@ def forget_the_end_of_a_lease_by_a_decision() -> None:
 
 
 def forget_the_leases_of_a_redrive() -> None:
-    module: Any = redrive
+    module: Any = redrive_steps
     module.count_leases = lambda *_: None
 
 

@@ -1,14 +1,19 @@
 """Message move tasks over SQS: rate, progress, cancellation, failure, restart."""
 
 import asyncio
+import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from durableq.model.errors import Busy
+from durableq.serve.errors import ServiceError
 from durableq.serve.sqs import attending
-from durableq.serve.sqs.handles import move_handle
+from durableq.serve.sqs.handles import move_handle, parse_move
 from tests.engine import loops
 from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
 from tests.support import scaled
@@ -47,7 +52,7 @@ def newest(sqs: Sqs) -> dict[str, Any]:
     return dict(found)
 
 
-def attended(sqs: Sqs, fact: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def attended(sqs: Sqs, fact: Callable[[dict[str, Any]], object], arn: str = DEAD) -> dict[str, Any]:
     """Carry out tasks until the newest one is as it should be; return it."""
 
     async def run() -> dict[str, Any]:
@@ -55,7 +60,7 @@ def attended(sqs: Sqs, fact: Callable[[dict[str, Any]], object]) -> dict[str, An
         try:
             async with asyncio.timeout(scaled(60)):
                 while True:
-                    found = await sqs.ask("ListMessageMoveTasks", SourceArn=DEAD)
+                    found = await sqs.ask("ListMessageMoveTasks", SourceArn=arn)
                     if fact(found["Results"][0]):
                         return dict(found["Results"][0])
                     await loops.turns()
@@ -88,6 +93,98 @@ def test_a_task_moves_dead_letters_back_as_new_messages(sqs: Sqs) -> None:
     assert {message["Attributes"]["ApproximateReceiveCount"] for message in received} == {"1"}
     sent = {message["Body"]: int(message["Attributes"]["SentTimestamp"]) for message in received}
     assert sent[letter["Body"]] >= int(letter["Attributes"]["SentTimestamp"])
+
+
+def policy(target: str) -> str:
+    """Return the policy of a queue whose messages die at their second receive."""
+    return json.dumps({"deadLetterTargetArn": f"{ARN}{target}", "maxReceiveCount": 1})
+
+
+def die(sqs: Sqs, name: str, body: str, **parameters: Any) -> None:
+    """Send a message to a queue, create it if it is missing, and let it die."""
+    end = ".fifo" if name.endswith(".fifo") else ""
+    url = sqs.queue(name, RedrivePolicy=policy(f"orders-dlq{end}"))
+    sqs.send(url, body, **parameters)
+    assert sqs.bodies(url, VisibilityTimeout=0) == [body]
+    assert not sqs.receive(url)
+
+
+@ON_BOTH
+def test_a_task_moves_all_messages_of_a_queue(sqs: Sqs) -> None:
+    """Also those of queues that have another dead-letter queue by now, or are gone."""
+    dead, other = sqs.queue("orders-dlq"), sqs.queue("other")
+    for name in ("orders", "elsewhere", "gone"):
+        die(sqs, name, name)
+    sqs("SetQueueAttributes", sqs.queue("elsewhere"), Attributes={"RedrivePolicy": ""})
+    sqs("DeleteQueue", sqs.queue("gone", RedrivePolicy=policy("orders-dlq")))
+    sent = {
+        sqs.send(dead, body, **late)["MessageId"]
+        for body, late in (("direct", {}), ("later", {"DelaySeconds": 9}))
+    }
+    start(sqs, DestinationArn=f"{ARN}other")
+    late = sqs.send(dead, "late")
+    found = attended(sqs, ended)
+    assert found["Status"] == "COMPLETED"
+    assert found["ApproximateNumberOfMessagesMoved"] == 5
+    assert found["ApproximateNumberOfMessagesToMove"] == 5
+    received = sqs.receive(other, 10, AttributeNames=["All"])
+    bodies = ["direct", "elsewhere", "gone", "later", "orders"]
+    assert sorted(message["Body"] for message in received) == bodies
+    assert sent.isdisjoint(message["MessageId"] for message in received)
+    assert {message["Attributes"]["ApproximateReceiveCount"] for message in received} == {"1"}
+    assert not {one for each in received for one in each["Attributes"] if "DeadLetter" in one}
+    assert [message["MessageId"] for message in sqs.receive(dead, 10)] == [late["MessageId"]]
+
+
+@ON_BOTH
+def test_a_task_keeps_groups_and_drops_no_duplicates(sqs: Sqs) -> None:
+    dead, other = sqs.queue("orders-dlq.fifo"), sqs.queue("other.fifo")
+    grouped = {"MessageGroupId": "a"}
+    die(sqs, "orders.fifo", "0", MessageDeduplicationId="0", **grouped)
+    for number in "123":
+        sqs.send(dead, number, MessageDeduplicationId=number, **grouped)
+    sqs.send(other, "there", MessageDeduplicationId="1", **grouped)
+    arn = f"{DEAD}.fifo"
+    sqs("StartMessageMoveTask", SourceArn=arn, DestinationArn=f"{ARN}other.fifo")
+    assert attended(sqs, ended, arn)["ApproximateNumberOfMessagesMoved"] == 4
+    sqs.send(other, "again", MessageDeduplicationId="2", **grouped)
+    assert sqs.bodies(other) == ["there", "0", "1", "2", "3", "again"]
+
+
+def test_a_task_without_a_target_fails_at_a_message_without_a_source(sqs: Sqs) -> None:
+    dead = sqs.queue("orders-dlq")
+    die(sqs, "orders", "first")
+    sqs.send(dead, "direct")
+    die(sqs, "orders", "last")
+    start(sqs)
+    found = attended(sqs, ended)
+    assert found["Status"] == "FAILED"
+    assert found["FailureReason"] == "CouldNotDetermineMessageSource"
+    assert found["ApproximateNumberOfMessagesMoved"] == 1
+    assert "TaskHandle" not in found
+    assert sqs.bodies(sqs.queue("orders", RedrivePolicy=policy("orders-dlq"))) == ["first"]
+    assert sqs.bodies(dead) == ["direct", "last"]
+
+
+@ON_BOTH
+def test_of_two_servers_one_starts_a_task(sqs: Sqs) -> None:
+    dead_letters(sqs, 1)
+    ready = threading.Barrier(2)
+
+    def attempt(_: int) -> str:
+        with client_of(sqs.app.url) as server:
+            ready.wait(scaled(60))
+            try:
+                return start(server)
+            except ServiceError as error:
+                return str(error)
+
+    with ThreadPoolExecutor(2) as pool:
+        refused, handle = sorted(pool.map(attempt, range(2)))
+    assert refused.startswith("InvalidParameterValue: There is already a task running.")
+    assert newest(sqs)["TaskHandle"] == handle
+    task_id, arn = parse_move(handle)
+    assert (str(UUID(task_id)), arn) == (task_id, DEAD)
 
 
 def test_a_task_moves_messages_to_another_queue(sqs: Sqs) -> None:
@@ -188,6 +285,16 @@ def test_a_task_goes_on_after_the_store_was_busy(sqs: Sqs, monkeypatch: pytest.M
         ),
         (
             "StartMessageMoveTask",
+            {"SourceArn": DEAD, "DestinationArn": f"{ARN}steps.fifo"},
+            "InvalidParameterValue: Destination queue must be same type of queue as the source.",
+        ),
+        (
+            "StartMessageMoveTask",
+            {"SourceArn": DEAD, "DestinationArn": DEAD},
+            "InvalidParameterValue: Queue 'orders-dlq' cannot be moved to itself.",
+        ),
+        (
+            "StartMessageMoveTask",
             {"SourceArn": DEAD, "MaxNumberOfMessagesPerSecond": 501},
             "InvalidParameterValue: Value 501 for parameter MaxNumberOfMessagesPerSecond is "
             "invalid. Reason: Must be between 1 and 500, if provided.",
@@ -220,5 +327,6 @@ def test_a_task_that_is_not_possible_is_refused(
     sqs: Sqs, action: str, parameters: dict[str, Any], said: str
 ) -> None:
     dead_letters(sqs, 1)
+    sqs.queue("steps.fifo")
     assert sqs.refusal(action, **parameters) == said
     assert sqs("ListMessageMoveTasks", SourceArn=DEAD) == {"Results": []}

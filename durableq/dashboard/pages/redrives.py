@@ -7,7 +7,7 @@ from typing import Any
 from durableq.cli import rendering
 from durableq.dashboard import redrives
 from durableq.dashboard.visit import Visit
-from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask
+from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask, WholeQueue
 from durableq.model.decisions import Requeue
 from durableq.model.units import span
 from durableq.store.core import Capability
@@ -41,15 +41,23 @@ def _facts(task: RedriveTask) -> list[tuple[str, str]]:
     known = [
         ("Decision", task.word),
         ("To", "" if task.word == "discard" else task.to_queue or "the queue where each died"),
-        ("Dead letters", _filter_words(task.wanted)),
+        _meant(task.wanted),
         ("Rate", rendering.rate_words(task.rate) if task.word != "discard" else ""),
         ("Delay", span(delay_ms) if delay_ms else ""),
         ("Note", decision.reason),
         ("By", task.actor),
+        ("Why it failed", task.failure.sentence if task.failure else ""),
     ]
     if task.state is RedriveState.RUNNING and task.rate:
         known.append(("Time left", f"about {span(round(left / task.rate * 1000))}"))
     return [(name, value) for name, value in known if value]
+
+
+def _meant(wanted: DeadLetterFilter | WholeQueue) -> tuple[str, str]:
+    """Return the messages that a task is about, as a fact."""
+    if isinstance(wanted, WholeQueue):
+        return "Messages", f"all of queue {wanted.name}"
+    return "Dead letters", _filter_words(wanted)
 
 
 def _filter_words(wanted: DeadLetterFilter) -> str:

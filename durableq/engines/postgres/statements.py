@@ -318,9 +318,14 @@ CREATE TABLE durableq_redrive_task (
     rate DOUBLE PRECISION DEFAULT '0' NOT NULL,
     tat_ns BIGINT DEFAULT '0' NOT NULL,
     last_message BIGINT DEFAULT '0' NOT NULL,
-    renews_id BIGINT DEFAULT '0' NOT NULL,
+    cursor_rank BIGINT DEFAULT '0' NOT NULL,
+    queue_id BIGINT,
+    failure TEXT COLLATE "C" DEFAULT '' NOT NULL,
     PRIMARY KEY (id)
 )""",
+    """\
+CREATE UNIQUE INDEX durableq_redrive_task_running ON durableq_redrive_task (queue_id) WHERE
+state = 'running'""",
     """\
 CREATE TABLE durableq_sample (
     queue_id BIGINT NOT NULL,
@@ -597,7 +602,8 @@ UPDATE durableq_message SET queue_id=$1::BIGINT, state=$2::BIGINT, rank=($3 -
 durableq_message.priority * $4::BIGINT), receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
 delayed_until_ms=$5::BIGINT, enqueued_at_ms=$6::BIGINT, first_received_at_ms=140737488355327,
-retention_from_ms=$7::BIGINT, expires_at_ms=$8::BIGINT,
+retention_from_ms=$7::BIGINT, expires_at_ms=CASE WHEN (durableq_message.expires_at_ms !=
+140737488355327) THEN durableq_message.expires_at_ms ELSE $8 END,
 receipt='\\x00000000000000000000000000000000'::bytea, owner_id=1099511627776,
 body_bytes=coalesce($9, durableq_message.body_bytes), sequence=coalesce($10,
 durableq_message.sequence), source_queue_id=NULL, body=coalesce($11, durableq_message.body),
@@ -3665,7 +3671,7 @@ durableq_message.rank, durableq_message.id
 DEAD_LETTERS_MEANT = Named(
     """\
 SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id AS id_1,
-m.group_id
+m.group_id, m.rank
 FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
 m.source_queue_id LEFT OUTER JOIN durableq_history AS died ON died.id = (SELECT
 max(durableq_history.id) AS max_1
@@ -3713,17 +3719,124 @@ NULL OR m.enqueued_at_ms < $6::BIGINT) AND coalesce(died.id, 0) <= $7::BIGINT"""
         "last_event",
     ),
 )
-LAST_EVENT = """\
-SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
-FROM durableq_history"""
+READY_MEANT = Named(
+    """\
+SELECT behind.id, behind.queue_id, behind.state, behind.recovery_count, behind.source_queue_id,
+behind.id_1, behind.group_id, behind.rank
+FROM (SELECT anon_1.id AS id, anon_1.queue_id AS queue_id, anon_1.state AS state,
+anon_1.recovery_count AS recovery_count, anon_1.source_queue_id AS source_queue_id, anon_1.id_1
+AS id_1, anon_1.group_id AS group_id, anon_1.rank AS rank
+FROM (SELECT m.id AS id, m.queue_id AS queue_id, m.state AS state, m.recovery_count AS
+recovery_count, m.source_queue_id AS source_queue_id, source.id AS id_1, m.group_id AS group_id,
+m.rank AS rank
+FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
+m.source_queue_id
+WHERE m.queue_id = $1::BIGINT AND m.state = 0 AND m.id <= $2::BIGINT AND coalesce((SELECT
+max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= $3::BIGINT
+AND m.retention_from_ms > $4::BIGINT AND m.expires_at_ms > $5::BIGINT AND m.rank = $6::BIGINT
+AND m.id > $7::BIGINT ORDER BY m.rank, m.id
+ LIMIT $8) AS anon_1 UNION ALL SELECT anon_2.id AS id, anon_2.queue_id AS queue_id, anon_2.state
+AS state, anon_2.recovery_count AS recovery_count, anon_2.source_queue_id AS source_queue_id,
+anon_2.id_1 AS id_1, anon_2.group_id AS group_id, anon_2.rank AS rank
+FROM (SELECT m.id AS id, m.queue_id AS queue_id, m.state AS state, m.recovery_count AS
+recovery_count, m.source_queue_id AS source_queue_id, source.id AS id_1, m.group_id AS group_id,
+m.rank AS rank
+FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
+m.source_queue_id
+WHERE m.queue_id = $1::BIGINT AND m.state = 0 AND m.id <= $2::BIGINT AND coalesce((SELECT
+max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= $3::BIGINT
+AND m.retention_from_ms > $4::BIGINT AND m.expires_at_ms > $5::BIGINT AND m.rank > $6::BIGINT
+ORDER BY m.rank, m.id
+ LIMIT $8) AS anon_2) AS behind ORDER BY behind.rank, behind.id
+ LIMIT $8""",
+    (
+        "in_queue",
+        "last_message",
+        "last_event",
+        "oldest_ms",
+        "now_ms",
+        "at_rank",
+        "after_id",
+        "limit",
+    ),
+)
+DELAYED_MEANT = Named(
+    """\
+SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id AS id_1,
+m.group_id, m.rank
+FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
+m.source_queue_id
+WHERE m.queue_id = $1::BIGINT AND m.state = 2 AND m.id <= $2::BIGINT AND coalesce((SELECT
+max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= $3::BIGINT
+AND m.retention_from_ms > $4::BIGINT AND m.expires_at_ms > $5::BIGINT ORDER BY
+m.delayed_until_ms, m.id
+ LIMIT $6""",
+    (
+        "in_queue",
+        "last_message",
+        "last_event",
+        "oldest_ms",
+        "now_ms",
+        "limit",
+    ),
+)
+COUNT_IN_QUEUE = Named(
+    """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id AS id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 3) AS present""",
+    ("in_queue",),
+)
+COUNT_PASSED_OVER = Named(
+    """\
+SELECT count(*) AS count_1
+FROM durableq_message AS m
+WHERE m.id IN (SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message
+WHERE durableq_message.queue_id = $1::BIGINT AND durableq_message.state = 3) AND m.id <=
+$2::BIGINT AND coalesce((SELECT max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= $3::BIGINT""",
+    (
+        "in_queue",
+        "last_message",
+        "last_event",
+    ),
+)
+LAST_IDS = """\
+SELECT (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
+FROM durableq_history) AS anon_1, (SELECT coalesce(max(durableq_message.id), 0) AS coalesce_2
+FROM durableq_message) AS anon_2"""
 START_REDRIVE = Named(
     """\
 INSERT INTO durableq_redrive_task (state, wanted, decision, to_queue, actor, last_event, cursor,
-total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, last_message, renews_id)
-VALUES ($1::VARCHAR COLLATE "C", $2::VARCHAR COLLATE "C", $3::VARCHAR COLLATE "C", $4::VARCHAR
-COLLATE "C", $5::VARCHAR COLLATE "C", $6::BIGINT, $7::BIGINT, $8::BIGINT, $9::BIGINT,
-$10::BIGINT, $11::BIGINT, $12::BIGINT, $13, $14::BIGINT, $15::BIGINT, $16::BIGINT) RETURNING
-durableq_redrive_task.id""",
+total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, last_message, cursor_rank,
+queue_id, failure)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
+ON CONFLICT DO NOTHING RETURNING id""",
     (
         "state",
         "wanted",
@@ -3740,7 +3853,9 @@ durableq_redrive_task.id""",
         "rate",
         "tat_ns",
         "last_message",
-        "renews_id",
+        "cursor_rank",
+        "queue_id",
+        "failure",
     ),
 )
 REDRIVE_TASK = Named(
@@ -3750,8 +3865,10 @@ durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
 durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
-durableq_redrive_task.last_message, durableq_redrive_task.renews_id
-FROM durableq_redrive_task
+durableq_redrive_task.last_message, durableq_redrive_task.cursor_rank,
+durableq_redrive_task.queue_id, durableq_redrive_task.failure, durableq_queue.name AS queue_name
+FROM durableq_redrive_task LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
+durableq_redrive_task.queue_id
 WHERE durableq_redrive_task.id = $1::BIGINT""",
     ("of",),
 )
@@ -3761,15 +3878,18 @@ durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
 durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
-durableq_redrive_task.last_message, durableq_redrive_task.renews_id
-FROM durableq_redrive_task ORDER BY durableq_redrive_task.id DESC"""
+durableq_redrive_task.last_message, durableq_redrive_task.cursor_rank,
+durableq_redrive_task.queue_id, durableq_redrive_task.failure, durableq_queue.name AS queue_name
+FROM durableq_redrive_task LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
+durableq_redrive_task.queue_id ORDER BY durableq_redrive_task.id DESC"""
 UPDATE_REDRIVE = Named(
     """\
 UPDATE durableq_redrive_task SET state=$1::VARCHAR COLLATE "C", cursor=$2::BIGINT,
 moved=(durableq_redrive_task.moved + $3::BIGINT), skipped=(durableq_redrive_task.skipped +
-$4::BIGINT), updated_at_ms=$5::BIGINT, tat_ns=$6::BIGINT WHERE durableq_redrive_task.id =
-$7::BIGINT AND durableq_redrive_task.state = 'running' AND durableq_redrive_task.cursor =
-$8::BIGINT AND durableq_redrive_task.tat_ns = $9::BIGINT""",
+$4::BIGINT), updated_at_ms=$5::BIGINT, tat_ns=$6::BIGINT, cursor_rank=$7::BIGINT,
+failure=$8::VARCHAR COLLATE "C" WHERE durableq_redrive_task.id = $9::BIGINT AND
+durableq_redrive_task.state = 'running' AND durableq_redrive_task.cursor = $10::BIGINT AND
+durableq_redrive_task.moved = $11::BIGINT AND durableq_redrive_task.tat_ns = $12::BIGINT""",
     (
         "new_state",
         "new_cursor",
@@ -3777,8 +3897,11 @@ $8::BIGINT AND durableq_redrive_task.tat_ns = $9::BIGINT""",
         "plus_skipped",
         "now_ms",
         "new_tat_ns",
+        "new_cursor_rank",
+        "new_failure",
         "of",
         "cursor",
+        "moved",
         "tat_ns",
     ),
 )
@@ -3786,12 +3909,14 @@ SET_REDRIVE_RATE = Named(
     """\
 UPDATE durableq_redrive_task SET rate=$1, tat_ns=$2::BIGINT WHERE durableq_redrive_task.id =
 $3::BIGINT AND durableq_redrive_task.state = 'running' AND durableq_redrive_task.cursor =
-$4::BIGINT AND durableq_redrive_task.tat_ns = $5::BIGINT""",
+$4::BIGINT AND durableq_redrive_task.moved = $5::BIGINT AND durableq_redrive_task.tat_ns =
+$6::BIGINT""",
     (
         "new_rate",
         "new_tat_ns",
         "of",
         "cursor",
+        "moved",
         "tat_ns",
     ),
 )
@@ -3810,6 +3935,11 @@ coalesce_1
 FROM durableq_history) WHERE durableq_redrive_task.state = 'running' AND
 durableq_redrive_task.last_event > (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history)"""
+DROP_REDRIVES = Named(
+    """\
+DELETE FROM durableq_redrive_task WHERE durableq_redrive_task.queue_id = $1::BIGINT""",
+    ("in_queue",),
+)
 
 # samples
 STANDING = """\

@@ -182,7 +182,6 @@ def decide_one(
     leased: LeasedMessage,
     decision: Decision | Release,
     actor: str,
-    to_queue: StoredQueue | None = None,
 ) -> Outcome:
     """Apply a decision to a leased dead letter.
 
@@ -192,7 +191,6 @@ def decide_one(
         leased: the dead letter.
         decision: the decision.
         actor: the person or process that decides.
-        to_queue: the queue to send it to; None is the queue in which it died.
     """
     source_queue_id = leased.source_queue_id
     if source_queue_id is None:
@@ -200,7 +198,6 @@ def decide_one(
             f"Message {leased.id} in queue {row.name!r} is not a dead letter: decisions are for "
             "those. Complete, fail or release it."
         )
-    recovery_count = leased.recovery_count
     event, moved = Event.DISCARDED, False
     match decision:
         case Discard():
@@ -215,15 +212,38 @@ def decide_one(
             event = Event.RELEASED
             moved = put_back(tx, row, leased, State.READY, tx.now_ms)  # retention counts anew
         case Retry() | Requeue():
-            event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
-            target = to_queue or tx.queue_by_id(source_queue_id)
-            moved = _redrive(tx, row, leased, target, decision)
-            recovery_count += 1
+            return send_back(tx, row, leased, tx.queue_by_id(source_queue_id), decision, actor)
     if not moved:
         return Outcome.STALE
-    detail: dict[str, Any] = {"recovery_count": recovery_count}
-    if to_queue is not None and to_queue.id != source_queue_id:
-        detail["to_queue"] = to_queue.name
+    detail = {"recovery_count": leased.recovery_count}
+    tx.record(leased.id, row.id, event, actor=actor, reason=decision.reason, detail=detail)
+    return Outcome.DONE
+
+
+def send_back(
+    tx: WriteTransaction,
+    row: StoredQueue,
+    leased: LeasedMessage,
+    target: StoredQueue,
+    decision: Retry | Requeue,
+    actor: str,
+) -> Outcome:
+    """Move a leased message to a queue: a dead letter, or one that was sent to its queue.
+
+    Args:
+        tx: the transaction.
+        row: the queue of the message.
+        leased: the message.
+        target: the queue to which it goes.
+        decision: the decision.
+        actor: the person or process that decides.
+    """
+    if not _redrive(tx, row, leased, target, decision):
+        return Outcome.STALE
+    event = Event.RETRIED if isinstance(decision, Retry) else Event.REQUEUED
+    detail: dict[str, Any] = {"recovery_count": leased.recovery_count + 1}
+    if target.id != leased.source_queue_id:
+        detail["to_queue"] = target.name
     tx.record(leased.id, row.id, event, actor=actor, reason=decision.reason, detail=detail)
     return Outcome.DONE
 

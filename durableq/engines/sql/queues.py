@@ -242,6 +242,7 @@ def _drop(tx: WriteTransaction, part: StoredQueue) -> None:
         tx.sql.DROP_SCHEDULES,
         tx.sql.DROP_QUEUE_DOCUMENT,
         tx.sql.DROP_ATTEMPTS,
+        tx.sql.DROP_REDRIVES,
     ):
         tx.run(statement, in_queue=part.id)
     metadata.drop_metadata_of(tx, part.name)

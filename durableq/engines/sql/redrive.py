@@ -1,38 +1,28 @@
-"""Redrive tasks: one decision about many dead letters, applied in steps.
+"""Redrive tasks: one decision about many messages, applied in steps.
 
-A step leases its dead letters and decides about them as a recovery process does, and stores its
-cursor in the same transaction. So each decision is fenced, counted and recorded as usual, and no
-dead letter is met twice.
+A step stores its position in the same transaction, so no message is met twice; see redrive_steps.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from durableq.engines.sql.admission import choose
-from durableq.engines.sql.columns import OWNER_BASE
-from durableq.engines.sql.dead_letters import decide_one, meant_by
-from durableq.engines.sql.flow import count_leases
-from durableq.engines.sql.receiving import lease_ready, new_token
-from durableq.engines.sql.reclaiming import reclaim_expired
-from durableq.engines.sql.settling import LeasedMessage
-from durableq.engines.sql.transactions import (
-    Operations,
-    StoredQueue,
-    Transaction,
-    WriteTransaction,
-    row_id,
-)
+from durableq.engines.sql.dead_letters import meant_by
+from durableq.engines.sql.redrive_steps import Position, Step, take_step
+from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction, row_id
 from durableq.model.dead_letters import (
     DeadLetterFilter,
+    RedriveFailure,
     RedriveState,
     RedriveTask,
+    WholeQueue,
     check_redrive,
     check_redrive_limit,
     check_running,
     continued_meanwhile,
+    one_at_a_time,
     source_is_gone,
     unknown_redrive,
 )
@@ -47,34 +37,18 @@ from durableq.model.flow.rate import (
     wait_ms,
 )
 from durableq.model.limits import MAX_ERROR_CHARS, MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
-from durableq.model.message import Outcome, Reason, State
+from durableq.model.message import Reason
 from durableq.runtime.clock import shift
 from durableq.store.capabilities import Redrive
 
-#: Length of a step's own leases, which its transaction ends.
-_LEASE_MS: Final = 1_000
-
 
 class Progress(NamedTuple):
-    """A redrive task, its cursor, and its rate limit."""
+    """A redrive task, its position, and its rate limit."""
 
     task: RedriveTask
-    last_event: int
-    cursor: int
+    position: Position
     #: The theoretical arrival time of its rate.
     tat_ns: int
-
-
-class _DeadLetter(NamedTuple):
-    """A dead letter of a task. Columns in the order of DEAD_LETTERS_MEANT."""
-
-    id: int
-    queue_id: int
-    state: int
-    recovery_count: int
-    source_queue_id: int
-    known_source_id: int | None
-    group: str | None
 
 
 class SQLRedrive(Operations, Redrive):
@@ -82,7 +56,7 @@ class SQLRedrive(Operations, Redrive):
 
     def start_redrive(
         self,
-        wanted: DeadLetterFilter,
+        wanted: DeadLetterFilter | WholeQueue,
         decision: Requeue | Discard,
         *,
         to_queue: str | None = None,
@@ -90,7 +64,7 @@ class SQLRedrive(Operations, Redrive):
         rate: float | None = None,
     ) -> RedriveTask:
         """Create a redrive task."""
-        check_redrive(decision, to_queue, rate)
+        check_redrive(wanted, decision, to_queue, rate)
         with self._database.write() as tx:
             wanted = shift(wanted, -tx.offset_ms)
             return tx.shown(_start(tx, wanted, decision, to_queue, actor, rate))
@@ -125,30 +99,31 @@ class SQLRedrive(Operations, Redrive):
 
 def _start(
     tx: WriteTransaction,
-    wanted: DeadLetterFilter,
+    wanted: DeadLetterFilter | WholeQueue,
     decision: Requeue | Discard,
     to_queue: str | None,
     actor: str,
     rate: float | None,
 ) -> RedriveTask:
     """Start a redrive task; see Redrive.start_redrive."""
-    for name in (wanted.queue, to_queue):
-        if name is not None:
-            _ordinary(tx, name)
-    (last_event,) = tx.run(tx.sql.LAST_EVENT).fetchone()
-    meant = meant_by(wanted, 0)
-    total, lost = tx.run(tx.sql.COUNT_MEANT, **meant, last_event=last_event).fetchone()
-    if lost is not None and to_queue is None and isinstance(decision, Requeue):
-        raise source_is_gone(str(lost))
+    if to_queue is not None:
+        _check_ordinary(tx, to_queue)
+    last_event, last_message = tx.run(tx.sql.LAST_IDS).fetchone()
+    at = Position(last_event, last_message)
+    if isinstance(wanted, WholeQueue):
+        whole = tx.queue(wanted.name)
+        (total,) = tx.run(tx.sql.COUNT_IN_QUEUE, in_queue=whole.id).fetchone()
+    else:
+        needs_source = to_queue is None and isinstance(decision, Requeue)
+        whole, total = None, _count_meant(tx, wanted, at, needs_source=needs_source)
     started = tx.run(
         tx.sql.START_REDRIVE,
         state=RedriveState.RUNNING.value,
-        wanted=json.dumps(asdict(wanted)),
+        wanted=json.dumps(asdict(wanted)) if whole is None else "{}",
         decision=json.dumps({"name": type(decision).__name__.lower(), **asdict(decision)}),
         to_queue=to_queue,
         actor=actor,
-        last_event=last_event,
-        cursor=0,
+        **at._asdict(),
         total=total,
         moved=0,
         skipped=0,
@@ -156,41 +131,44 @@ def _start(
         updated_at_ms=tx.now_ms,
         rate=rate or 0.0,
         tat_ns=0,
-        last_message=0,
-        renews_id=0,
-    )
-    task_id = str(started.fetchone()[0])
+        queue_id=None if whole is None else whole.id,
+        failure="",
+    ).fetchone()
+    if whole is not None and started is None:
+        raise one_at_a_time(whole.name)
     tx.run(tx.sql.FORGET_REDRIVES, kept=MAX_REDRIVE_TASKS)
-    return _find(tx, task_id).task
+    return _find(tx, str(started[0])).task
+
+
+def _count_meant(
+    tx: WriteTransaction, wanted: DeadLetterFilter, at: Position, *, needs_source: bool
+) -> int:
+    """Count the dead letters that match a filter.
+
+    Raises:
+        Conflict: the source queue of one is needed, and does not exist any more.
+    """
+    if wanted.queue is not None:
+        _check_ordinary(tx, wanted.queue)
+    meant = meant_by(wanted, at.cursor)
+    found = tx.run(tx.sql.COUNT_MEANT, **meant, last_event=at.last_event).fetchone()
+    total: int = found[0]
+    if needs_source and found[1] is not None:
+        raise source_is_gone(str(found[1]))
+    return total
 
 
 def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
-    """Decide about the next dead letters of a task; see Redrive.continue_redrive."""
+    """Decide about the next messages of a task; see Redrive.continue_redrive."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
     before = _find(tx, task_id)
-    task, last_event, cursor, tat_ns = before
+    task, position, _ = before
     if task.state is not RedriveState.RUNNING:
         return task
     limit = min(limit, _allowed(tx, before))
     if not limit:
         return task
-    to_queue = None if task.to_queue is None else _ordinary(tx, task.to_queue)
-    _reclaim_dead_letters(tx)
-    # One more than are decided about: the last step then knows that it is the last.
-    meant = meant_by(task.wanted, cursor) | {"last_event": last_event, "limit": limit + 1}
-    found = [_DeadLetter(*row) for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant).fetchall()]
-    page = found[:limit]
-    free = [dead_letter for dead_letter in page if dead_letter.state != State.IN_FLIGHT]
-    moved = _decide(tx, task, free, to_queue)
-    _update(
-        tx,
-        before,
-        new_state=(RedriveState.RUNNING if len(found) > limit else RedriveState.DONE).value,
-        new_cursor=page[-1].id if page else cursor,
-        plus_moved=moved,
-        plus_skipped=len(page) - moved,
-        new_tat_ns=tat_ns if task.rate is None else _charged(tx, tat_ns, task.rate, moved),
-    )
+    _update(tx, before, take_step(tx, task, position, limit))
     return _find(tx, task_id).task
 
 
@@ -199,27 +177,38 @@ def _cancel(tx: WriteTransaction, task_id: str) -> RedriveTask:
     before = _find(tx, task_id)
     if before.task.state is not RedriveState.RUNNING:
         return before.task
-    _update(
-        tx,
-        before,
-        new_state=RedriveState.CANCELLED.value,
-        new_cursor=before.cursor,
-        plus_moved=0,
-        plus_skipped=0,
-        new_tat_ns=before.tat_ns,
-    )
+    *_, cursor, cursor_rank = before.position
+    _update(tx, before, Step(RedriveState.CANCELLED, 0, 0, cursor, cursor_rank))
     return _find(tx, task_id).task
 
 
-def _update(tx: WriteTransaction, before: Progress, **values: Any) -> None:
-    """Write the progress of a task.
+def _update(tx: WriteTransaction, before: Progress, step: Step) -> None:
+    """Write what a step of a task has done.
 
     Raises:
         Conflict: another process has changed the task since it was read.
     """
-    of = {"of": row_id(before.task.id), "cursor": before.cursor, "tat_ns": before.tat_ns}
-    if tx.run(tx.sql.UPDATE_REDRIVE, now_ms=tx.now_ms, **of, **values).rowcount != 1:
+    rate, tat_ns = before.task.rate, before.tat_ns
+    updated = tx.run(
+        tx.sql.UPDATE_REDRIVE,
+        now_ms=tx.now_ms,
+        new_state=step.state.value,
+        new_failure=step.failure or "",
+        new_cursor=step.cursor,
+        new_cursor_rank=step.cursor_rank,
+        plus_moved=step.moved,
+        plus_skipped=step.skipped,
+        new_tat_ns=tat_ns if rate is None else _charged(tx, tat_ns, rate, step.moved),
+        **_as_read(before),
+    )
+    if updated.rowcount != 1:
         raise continued_meanwhile(before.task.id)
+
+
+def _as_read(before: Progress) -> dict[str, int]:
+    """Return the values by which a task is found as it was read."""
+    of, moved = row_id(before.task.id), before.task.moved
+    return {"of": of, "cursor": before.position.cursor, "moved": moved, "tat_ns": before.tat_ns}
 
 
 # ---- rate
@@ -228,14 +217,14 @@ def _update(tx: WriteTransaction, before: Progress, **values: Any) -> None:
 def _set_rate(tx: WriteTransaction, task_id: str, rate: float | None) -> RedriveTask:
     """Change the rate of a running task; see Redrive.set_redrive_rate."""
     before = _find(tx, task_id)
-    check_redrive(before.task.decision, before.task.to_queue, rate)
+    check_redrive(before.task.wanted, before.task.decision, before.task.to_queue, rate)
     check_running(before.task)
     tat_ns = before.tat_ns
     if rate is not None:
         price_ns, burst = _price(rate)
         tat_ns = limited(tat_ns, tx.lease_now_ms, price_ns, burst)
-    of = {"of": row_id(task_id), "cursor": before.cursor, "tat_ns": before.tat_ns}
-    changed = tx.run(tx.sql.SET_REDRIVE_RATE, new_rate=rate or 0.0, new_tat_ns=tat_ns, **of)
+    new = {"new_rate": rate or 0.0, "new_tat_ns": tat_ns}
+    changed = tx.run(tx.sql.SET_REDRIVE_RATE, **new, **_as_read(before))
     if changed.rowcount != 1:
         raise continued_meanwhile(task_id)
     return _find(tx, task_id).task
@@ -289,66 +278,20 @@ def _find(tx: Transaction, task_id: str) -> Progress:
     return _progress(row, tx)
 
 
-def _decide(
-    tx: WriteTransaction,
-    task: RedriveTask,
-    dead_letters: list[_DeadLetter],
-    to_queue: StoredQueue | None,
-) -> int:
-    """Lease dead letters and decide about them; return the number of those that moved."""
-    if not dead_letters:
-        return 0
-    ids = [dead_letter.id for dead_letter in dead_letters]
-    for queue_id in {dead_letter.queue_id for dead_letter in dead_letters}:
-        choose(tx, queue_id, [one.id for one in dead_letters if one.queue_id == queue_id])
-    token = new_token()
-    leased = lease_ready(tx, ids, token, _LEASE_MS, OWNER_BASE)
-    moved = 0
-    for dead_letter in dead_letters:
-        if dead_letter.id not in leased:
-            continue
-        row = tx.queue_by_id(dead_letter.queue_id)
-        count_leases(tx, row.id, row.limits, 1)
-        stays = to_queue is None and isinstance(task.decision, Requeue)
-        if stays and dead_letter.known_source_id is None:
-            raise source_is_gone(str(dead_letter.id))
-        message = LeasedMessage(
-            dead_letter.id,
-            None,
-            1,
-            dead_letter.group,
-            token,
-            recovery_count=dead_letter.recovery_count,
-            source_queue_id=dead_letter.source_queue_id,
-        )
-        outcome = decide_one(tx, row, message, task.decision, task.actor, to_queue)
-        moved += outcome is Outcome.DONE
-    return moved
-
-
-def _reclaim_dead_letters(tx: WriteTransaction) -> None:
-    """Take back ended leases of dead letters, so that the task does not skip them."""
-    rows = [StoredQueue(*columns) for columns in tx.run(tx.sql.QUEUES).fetchall()]
-    pointed_at = {row.dead_letter_queue_id for row in rows}
-    for row in rows:
-        if row.dead_letter_queue_id is None or row.id in pointed_at:
-            reclaim_expired(tx, row)
-
-
-def _ordinary(tx: WriteTransaction, name: str) -> StoredQueue:
-    row = tx.queue(name)
-    if row.dead_letter_queue_id is None:
+def _check_ordinary(tx: WriteTransaction, name: str) -> None:
+    if tx.queue(name).dead_letter_queue_id is None:
         raise Conflict(f"{name!r} is a dead-letter queue: name the queue it serves.")
-    return row
 
 
 def _progress(row: tuple[Any, ...], tx: Transaction) -> Progress:
+    """Return a task from a row of REDRIVE_TASK."""
     task_id, state, wanted, decision, to_queue, actor, last_event, cursor, *counts = row
-    total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, *_ = counts
+    total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, *rest = counts
+    last_message, cursor_rank, _, failure, queue = rest
     waits = rate and state == RedriveState.RUNNING
     task = RedriveTask(
         str(task_id),
-        _wanted(**json.loads(wanted)),
+        _wanted(**json.loads(wanted)) if queue is None else WholeQueue(queue),
         _decision(**json.loads(decision)),
         to_queue,
         RedriveState(state),
@@ -360,8 +303,9 @@ def _progress(row: tuple[Any, ...], tx: Transaction) -> Progress:
         updated_at_ms,
         rate or None,
         _wait_ms(tx, tat_ns, rate) if waits else 0,
+        RedriveFailure(failure) if failure else None,
     )
-    return Progress(task, last_event, cursor, tat_ns)
+    return Progress(task, Position(last_event, last_message, cursor, cursor_rank), tat_ns)
 
 
 def _wanted(reason: str | None, **rest: Any) -> DeadLetterFilter:

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 #: Every released revision, oldest first; this code works with the last.
-REVISIONS: Final = tuple(f"{number:04}" for number in range(1, 16))
+REVISIONS: Final = tuple(f"{number:04}" for number in range(1, 17))
 VERSION_TABLE: Final = "durableq_version"
 #: As Alembic creates it.
 CREATE_VERSION: Final = (

@@ -349,7 +349,11 @@ class Statements(Protocol):
     # redrive
     DEAD_LETTERS_MEANT: str
     COUNT_MEANT: str
-    LAST_EVENT: str
+    READY_MEANT: str
+    DELAYED_MEANT: str
+    COUNT_IN_QUEUE: str
+    COUNT_PASSED_OVER: str
+    LAST_IDS: str
     START_REDRIVE: str
     REDRIVE_TASK: str
     REDRIVE_TASKS: str
@@ -357,6 +361,7 @@ class Statements(Protocol):
     SET_REDRIVE_RATE: str
     FORGET_REDRIVES: str
     CLAMP_REDRIVES: str
+    DROP_REDRIVES: str
 
     # samples
     STANDING: str

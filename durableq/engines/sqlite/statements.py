@@ -348,9 +348,14 @@ CREATE TABLE durableq_redrive_task (
     rate REAL DEFAULT '0' NOT NULL,
     tat_ns INTEGER DEFAULT '0' NOT NULL,
     last_message INTEGER DEFAULT '0' NOT NULL,
-    renews_id INTEGER DEFAULT '0' NOT NULL
+    cursor_rank INTEGER DEFAULT '0' NOT NULL,
+    queue_id INTEGER,
+    failure TEXT DEFAULT '' NOT NULL
 )
  STRICT""",
+    """\
+CREATE UNIQUE INDEX durableq_redrive_task_running ON durableq_redrive_task (queue_id) WHERE
+state = 'running'""",
     """\
 CREATE TABLE durableq_sample (
     queue_id INTEGER NOT NULL,
@@ -558,7 +563,8 @@ UPDATE durableq_message SET queue_id=:target, state=:to_state, rank=(:base -
 durableq_message.priority * :weight), receive_count=0,
 recovery_count=(durableq_message.recovery_count + 1), lease_until_ms=2199023255552,
 delayed_until_ms=:until, enqueued_at_ms=:now_ms, first_received_at_ms=140737488355327,
-retention_from_ms=:retention_from_ms, expires_at_ms=:expires_at_ms,
+retention_from_ms=:retention_from_ms, expires_at_ms=CASE WHEN (durableq_message.expires_at_ms !=
+140737488355327) THEN durableq_message.expires_at_ms ELSE :expires_at_ms END,
 receipt=x'00000000000000000000000000000000', owner_id=1099511627776,
 body_bytes=coalesce(:new_body_bytes, durableq_message.body_bytes),
 sequence=coalesce(:new_sequence, durableq_message.sequence), source_queue_id=NULL,
@@ -2512,7 +2518,7 @@ durableq_message.id
 # redrive
 DEAD_LETTERS_MEANT = """\
 SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id AS id_1,
-m.group_id
+m.group_id, m.rank
 FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
 m.source_queue_id LEFT OUTER JOIN durableq_history AS died ON died.id = (SELECT
 max(durableq_history.id) AS max_1
@@ -2536,23 +2542,103 @@ WHERE m.source_queue_id IS NOT NULL AND m.id > :cursor AND (:of_queue IS NULL OR
 AND (:of_type IS NULL OR coalesce(died.error_type, '') = :of_type) AND (:of_fingerprint IS NULL
 OR coalesce(m.burial_fingerprint, '') = :of_fingerprint) AND (:before_ms IS NULL OR
 m.enqueued_at_ms < :before_ms) AND coalesce(died.id, 0) <= :last_event"""
-LAST_EVENT = """\
-SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
-FROM durableq_history"""
+READY_MEANT = """\
+SELECT behind.id, behind.queue_id, behind.state, behind.recovery_count, behind.source_queue_id,
+behind.id_1, behind.group_id, behind.rank
+FROM (SELECT anon_1.id AS id, anon_1.queue_id AS queue_id, anon_1.state AS state,
+anon_1.recovery_count AS recovery_count, anon_1.source_queue_id AS source_queue_id, anon_1.id_1
+AS id_1, anon_1.group_id AS group_id, anon_1.rank AS rank
+FROM (SELECT m.id AS id, m.queue_id AS queue_id, m.state AS state, m.recovery_count AS
+recovery_count, m.source_queue_id AS source_queue_id, source.id AS id_1, m.group_id AS group_id,
+m.rank AS rank
+FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
+m.source_queue_id
+WHERE m.queue_id = :in_queue AND m.state = 0 AND m.id <= :last_message AND coalesce((SELECT
+max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= :last_event
+AND m.retention_from_ms > :oldest_ms AND m.expires_at_ms > :now_ms AND m.rank = :at_rank AND
+m.id > :after_id ORDER BY m.rank, m.id
+ LIMIT (:limit+0)) AS anon_1 UNION ALL SELECT anon_2.id AS id, anon_2.queue_id AS queue_id,
+anon_2.state AS state, anon_2.recovery_count AS recovery_count, anon_2.source_queue_id AS
+source_queue_id, anon_2.id_1 AS id_1, anon_2.group_id AS group_id, anon_2.rank AS rank
+FROM (SELECT m.id AS id, m.queue_id AS queue_id, m.state AS state, m.recovery_count AS
+recovery_count, m.source_queue_id AS source_queue_id, source.id AS id_1, m.group_id AS group_id,
+m.rank AS rank
+FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
+m.source_queue_id
+WHERE m.queue_id = :in_queue AND m.state = 0 AND m.id <= :last_message AND coalesce((SELECT
+max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= :last_event
+AND m.retention_from_ms > :oldest_ms AND m.expires_at_ms > :now_ms AND m.rank > :at_rank ORDER
+BY m.rank, m.id
+ LIMIT (:limit+0)) AS anon_2) AS behind ORDER BY behind.rank, behind.id
+ LIMIT (:limit+0)"""
+DELAYED_MEANT = """\
+SELECT m.id, m.queue_id, m.state, m.recovery_count, m.source_queue_id, source.id AS id_1,
+m.group_id, m.rank
+FROM durableq_message AS m LEFT OUTER JOIN durableq_queue AS source ON source.id =
+m.source_queue_id
+WHERE m.queue_id = :in_queue AND m.state = 2 AND m.id <= :last_message AND coalesce((SELECT
+max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= :last_event
+AND m.retention_from_ms > :oldest_ms AND m.expires_at_ms > :now_ms ORDER BY m.delayed_until_ms,
+m.id
+ LIMIT (:limit+0)"""
+COUNT_IN_QUEUE = """\
+SELECT count(*) AS count_1
+FROM (SELECT durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_ready
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 0 UNION ALL SELECT
+durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_delayed
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 2 UNION ALL SELECT
+durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id AS id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AS present"""
+COUNT_PASSED_OVER = """\
+SELECT count(*) AS count_1
+FROM durableq_message AS m
+WHERE m.id IN (SELECT durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_leased
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 1 UNION ALL SELECT
+durableq_message.id
+FROM durableq_message INDEXED BY durableq_message_blocked
+WHERE durableq_message.queue_id = :in_queue AND durableq_message.state = 3) AND m.id <=
+:last_message AND coalesce((SELECT max(durableq_history.id) AS max_1
+FROM durableq_history
+WHERE durableq_history.message_id = m.id AND (durableq_history.event = 'buried' OR
+durableq_history.event = 'retried' OR durableq_history.event = 'requeued')), 0) <= :last_event"""
+LAST_IDS = """\
+SELECT (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
+FROM durableq_history) AS anon_1, (SELECT coalesce(max(durableq_message.id), 0) AS coalesce_2
+FROM durableq_message) AS anon_2"""
 START_REDRIVE = """\
 INSERT INTO durableq_redrive_task (state, wanted, decision, to_queue, actor, last_event, cursor,
-total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, last_message, renews_id)
+total, moved, skipped, started_at_ms, updated_at_ms, rate, tat_ns, last_message, cursor_rank,
+queue_id, failure)
 VALUES (:state, :wanted, :decision, :to_queue, :actor, :last_event, :cursor, :total, :moved,
-:skipped, :started_at_ms, :updated_at_ms, :rate, :tat_ns, :last_message, :renews_id) RETURNING
-id"""
+:skipped, :started_at_ms, :updated_at_ms, :rate, :tat_ns, :last_message, :cursor_rank,
+:queue_id, :failure)
+ON CONFLICT DO NOTHING RETURNING id"""
 REDRIVE_TASK = """\
 SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_task.wanted,
 durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive_task.actor,
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
 durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
-durableq_redrive_task.last_message, durableq_redrive_task.renews_id
-FROM durableq_redrive_task
+durableq_redrive_task.last_message, durableq_redrive_task.cursor_rank,
+durableq_redrive_task.queue_id, durableq_redrive_task.failure, durableq_queue.name AS queue_name
+FROM durableq_redrive_task LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
+durableq_redrive_task.queue_id
 WHERE durableq_redrive_task.id = :of"""
 REDRIVE_TASKS = """\
 SELECT durableq_redrive_task.id, durableq_redrive_task.state, durableq_redrive_task.wanted,
@@ -2560,18 +2646,22 @@ durableq_redrive_task.decision, durableq_redrive_task.to_queue, durableq_redrive
 durableq_redrive_task.last_event, durableq_redrive_task.cursor, durableq_redrive_task.total,
 durableq_redrive_task.moved, durableq_redrive_task.skipped, durableq_redrive_task.started_at_ms,
 durableq_redrive_task.updated_at_ms, durableq_redrive_task.rate, durableq_redrive_task.tat_ns,
-durableq_redrive_task.last_message, durableq_redrive_task.renews_id
-FROM durableq_redrive_task ORDER BY durableq_redrive_task.id DESC"""
+durableq_redrive_task.last_message, durableq_redrive_task.cursor_rank,
+durableq_redrive_task.queue_id, durableq_redrive_task.failure, durableq_queue.name AS queue_name
+FROM durableq_redrive_task LEFT OUTER JOIN durableq_queue ON durableq_queue.id =
+durableq_redrive_task.queue_id ORDER BY durableq_redrive_task.id DESC"""
 UPDATE_REDRIVE = """\
 UPDATE durableq_redrive_task SET state=:new_state, cursor=:new_cursor,
 moved=(durableq_redrive_task.moved + :plus_moved), skipped=(durableq_redrive_task.skipped +
-:plus_skipped), updated_at_ms=:now_ms, tat_ns=:new_tat_ns WHERE durableq_redrive_task.id = :of
-AND durableq_redrive_task.state = 'running' AND durableq_redrive_task.cursor = :cursor AND
-durableq_redrive_task.tat_ns = :tat_ns"""
+:plus_skipped), updated_at_ms=:now_ms, tat_ns=:new_tat_ns, cursor_rank=:new_cursor_rank,
+failure=:new_failure WHERE durableq_redrive_task.id = :of AND durableq_redrive_task.state =
+'running' AND durableq_redrive_task.cursor = :cursor AND durableq_redrive_task.moved = :moved
+AND durableq_redrive_task.tat_ns = :tat_ns"""
 SET_REDRIVE_RATE = """\
 UPDATE durableq_redrive_task SET rate=:new_rate, tat_ns=:new_tat_ns WHERE
 durableq_redrive_task.id = :of AND durableq_redrive_task.state = 'running' AND
-durableq_redrive_task.cursor = :cursor AND durableq_redrive_task.tat_ns = :tat_ns"""
+durableq_redrive_task.cursor = :cursor AND durableq_redrive_task.moved = :moved AND
+durableq_redrive_task.tat_ns = :tat_ns"""
 FORGET_REDRIVES = """\
 DELETE FROM durableq_redrive_task WHERE durableq_redrive_task.id IN (SELECT
 durableq_redrive_task.id
@@ -2584,6 +2674,8 @@ coalesce_1
 FROM durableq_history) WHERE durableq_redrive_task.state = 'running' AND
 durableq_redrive_task.last_event > (SELECT coalesce(max(durableq_history.id), 0) AS coalesce_1
 FROM durableq_history)"""
+DROP_REDRIVES = """\
+DELETE FROM durableq_redrive_task WHERE durableq_redrive_task.queue_id = :in_queue"""
 
 # samples
 STANDING = """\

@@ -8,9 +8,10 @@ from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.coroutines import read, write
-from durableq.model.errors import PASSING, DurableQError, UnknownQueue
+from durableq.model.dead_letters import RedriveTask
+from durableq.model.errors import PASSING, Conflict, DurableQError, NotFound
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged
-from durableq.serve.sqs.moves import Move, fail, moves_of, started
+from durableq.serve.sqs.moves import running, started
 from durableq.serve.sqs.polling import polls_of
 from durableq.store.core import Capability, Store
 
@@ -20,6 +21,8 @@ log = logging.getLogger("durableq.serve")
 SLICE: Final = 100
 #: Time between two looks for tasks of servers that have ended.
 IDLE_SECONDS: Final = 30.0
+#: Time between two looks at a task with which another server goes on.
+BESIDE_SECONDS: Final = 1.0
 #: Time between two slices of maintenance: there may be no worker that does it.
 MAINTENANCE_SECONDS: Final = 5.0
 
@@ -55,27 +58,22 @@ class Mover:
 
     async def _step(self) -> float:
         """Carry out a step of each task that runs; return the seconds to the next one."""
-        moves = await read(self._store, moves_of, self._store)
-        waits = [await self._continue(move) for move in moves if move.following is not None]
-        return min(waits, default=IDLE_SECONDS)
+        tasks = await read(self._store, running, self._store)
+        return min([await self._continue(task) for task in tasks], default=IDLE_SECONDS)
 
-    async def _continue(self, move: Move) -> float:
+    async def _continue(self, task: RedriveTask) -> float:
         """Carry out a step of a task; return the seconds to its next one."""
-        part = move.following
-        assert part is not None  # noqa: S101 - it runs
         redrive = self._store.require(Capability.REDRIVE)
         try:
-            done = await write(self._store, redrive.continue_redrive, part.id, SLICE)
-        except UnknownQueue:  # its target was deleted
-            await write(self._store, fail, self._store, move)
-            return 0.0
+            task = await write(self._store, redrive.continue_redrive, task.id, SLICE)
+        except (Conflict, NotFound):  # another server goes on with it, or its queue was deleted
+            return BESIDE_SECONDS
         except DurableQError as error:
             if isinstance(error, PASSING):
                 raise
-            why = describe(error)
-            log.warning("Move task %s of %s cannot go on: %s", move.token, move.key, why)
+            log.warning("Move task %s cannot go on: %s", task.id, describe(error))
             return IDLE_SECONDS
-        return done.wait_ms / 1000
+        return task.wait_ms / 1000
 
 
 async def maintain(store: Store) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from durableq.model.dead_letters import DeadLetterFilter, RedriveState
+from durableq.model.dead_letters import DeadLetterFilter, RedriveState, WholeQueue
 from durableq.model.decisions import Requeue
 from durableq.model.message import Draft, Event, Failure, Reason, draft
 from durableq.store.core import Capability
@@ -114,10 +114,11 @@ class MultiProcessContract(ContractCase):
         received = shared.receive(race.QUEUE, MESSAGES).messages
         leases = [message.receipt for message in received if message.receipt is not None]
         shared.fail([(lease, Failure(Reason.REJECTED, "E", "")) for lease in leases])
-        tasks = [shared.start_redrive(DeadLetterFilter(), Requeue(note)) for note in ("a", "b")]
+        meant = (DeadLetterFilter(), DeadLetterFilter(), WholeQueue(f"{race.QUEUE}-dlq"))
+        tasks = [shared.start_redrive(wanted, Requeue("again")) for wanted in meant]
         self.run("redrive", tmp_path)
         ended = [shared.redrive_task(task.id) for task in tasks]
-        assert [task.state for task in ended] == [RedriveState.DONE] * 2
+        assert [task.state for task in ended] == [RedriveState.DONE] * 3
         assert sum(task.moved for task in ended) == MESSAGES
         for message_id in ids:
             events = [event.event for event in shared.history(message_id)]

@@ -53,7 +53,10 @@ REDRIVE = Statement(
         rank=_p("base") - _m.priority * _p("weight"),
         sequence=func.coalesce(_p("new_sequence"), _m.sequence),
         delayed_until_ms=_p("until"),
-        expires_at_ms=_p("expires_at_ms"),
+        # Only a message that did not die has a time that its sender gave it.
+        expires_at_ms=case(
+            (_m.expires_at_ms != _forever, _m.expires_at_ms), else_=_p("expires_at_ms")
+        ),
         receive_count=zero,
         recovery_count=_m.recovery_count + 1,
         enqueued_at_ms=_p("now_ms"),

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.expression import ClauseElement
 
-from durableq.engines.sql.definitions import endpoint_tables, item_tables, tables
+from durableq.engines.sql.definitions import endpoint_tables, item_tables, redrive_tables, tables
 from durableq.engines.sql.maintenance import NOTE
 from durableq.engines.sql.metadata import NOTE_PREFIX
 from durableq.engines.sql.ranking import NOTE as RANK
@@ -38,7 +38,7 @@ COPIED: Final = (
     tables.message,
     tables.idempotency,
     tables.history,
-    tables.redrive_task,
+    redrive_tables.redrive_task,
     tables.once,
     tables.sample,
     tables.schedule,
@@ -66,7 +66,7 @@ LEASE_MS: Final = {
 LEASE_NS: Final = {
     tables.counters.c.tat_ns,
     tables.group.c.tat_ns,
-    tables.redrive_task.c.tat_ns,
+    redrive_tables.redrive_task.c.tat_ns,
 }
 
 #: Makes a text of a construct; its parameters have the numbers of these names.

@@ -288,33 +288,6 @@ worker = Table(
     **_strict,
 )
 
-redrive_task = Table(
-    "durableq_redrive_task",
-    metadata,
-    # AUTOINCREMENT: the id of a task that was forgotten is not another's.
-    Column("id", WHOLE, primary_key=True, nullable=False),
-    Column("state", TEXT, nullable=False),
-    Column("wanted", TEXT, nullable=False),
-    Column("decision", TEXT, nullable=False),
-    Column("to_queue", TEXT),
-    Column("actor", TEXT, nullable=False),
-    # Dead letters whose burial is a later event of the history are not meant.
-    whole("last_event"),
-    whole("cursor"),
-    whole("total"),
-    whole("moved"),
-    whole("skipped"),
-    whole("started_at_ms"),
-    whole("updated_at_ms"),
-    # Messages a second, 0 for no limit, and the theoretical arrival time of its next.
-    Column("rate", REAL, nullable=False, server_default="0"),
-    counter("tat_ns"),
-    # Not used yet: the last message that a task of a whole queue means, and 1 for new public ids.
-    *map(counter, ("last_message", "renews_id")),
-    sqlite_autoincrement=True,
-    **_strict,
-)
-
 # The state of the circuit breaker of each queue. Times are in lease time.
 flow = Table(
     "durableq_flow",

@@ -8,7 +8,13 @@ from datetime import timedelta
 
 import pytest
 
-from durableq.model.dead_letters import DeadLetterFilter, RedriveState, RedriveTask
+from durableq.model.dead_letters import (
+    DeadLetterFilter,
+    RedriveFailure,
+    RedriveState,
+    RedriveTask,
+    WholeQueue,
+)
 from durableq.model.decisions import Discard, Hold, Requeue, Retry
 from durableq.model.errors import Conflict, InvalidInput, NotFound, QueueFull, UnknownQueue
 from durableq.model.limits import MAX_RECEIVE_BATCH, MAX_REDRIVE_TASKS
@@ -372,15 +378,20 @@ class RedriveProgressContract(StoreCase):
         assert store.redrive_tasks() == []
 
     @needs(Capability.INSPECT, Capability.CONTROL)
-    def test_a_redrive_task_to_a_deleted_queue_moves_nothing(self, store: FullStore) -> None:
+    @pytest.mark.parametrize("wanted", [EVERY, WholeQueue(DEAD)], ids=["filter", "whole queue"])
+    def test_a_redrive_task_to_a_deleted_queue_fails(
+        self, store: FullStore, wanted: DeadLetterFilter | WholeQueue
+    ) -> None:
         store.declare_queue("mail", {})
-        message_id = kill(store)
-        task = store.start_redrive(EVERY, Requeue(), to_queue="mail")
-        store.delete_queue("mail")
-        with pytest.raises(UnknownQueue):
-            store.continue_redrive(task.id, 10)
-        assert look(store, message_id).queue == DEAD
-        assert store.redrive_task(task.id) == task
+        ids = [kill(store), kill(store)]
+        task = store.start_redrive(wanted, Requeue(), to_queue="mail")
+        store.continue_redrive(task.id, 1)
+        store.delete_queue("mail", force=True)
+        failed = store.continue_redrive(task.id, 10)
+        assert (failed.state, failed.failure) == (RedriveState.FAILED, RedriveFailure.NO_TARGET)
+        assert (failed.moved, failed.skipped) == (1, 0)
+        assert look(store, ids[1]).queue == DEAD
+        assert store.redrive_task(task.id) == failed
 
     @needs(Capability.INSPECT)
     @jumps
