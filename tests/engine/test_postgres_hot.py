@@ -35,8 +35,10 @@ from durableq.model.message import (
     Outcome,
     Receipt,
     Received,
+    Served,
     draft,
 )
+from durableq.model.wire_message import to_draft
 from durableq.store.core import Receive, Send, Settle
 from durableq.testing.contract.case import DEAD, ORDERS, FullStore
 from tests.postgres import empty
@@ -313,25 +315,55 @@ def test_hot_verbs_and_shared_operations_give_the_same_answers(
     assert answers[0] == answers[1]
 
 
-def test_a_settlement_and_a_receive_are_one_call(
-    store: PostgresStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store.send(ORDERS, [draft(n, key=f"{n}") for n in range(4)])
-    first = store.receive(ORDERS, 2).messages
-    calls: list[str] = []
-    execute = Link.call
+@pytest.fixture
+def noted(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The texts of the calls, and of the statements of shared operations."""
+    texts: list[str] = []
+    call, execute = Link.call, Link.execute_next
 
-    def noted(self: Link, text: str, values: Sequence[bytes | None]) -> object:
-        calls.append(text)
+    def note_call(self: Link, text: str, values: Sequence[bytes | None]) -> object:
+        texts.append(text)
+        return call(self, text, values)
+
+    def note_statement(self: Link, text: str, values: Any = ()) -> object:
+        texts.append(text)
         return execute(self, text, values)
 
-    monkeypatch.setattr(Link, "call", noted)
+    monkeypatch.setattr(Link, "call", note_call)
+    monkeypatch.setattr(Link, "execute_next", note_statement)
+    return texts
+
+
+def test_verbs_of_the_endpoint_are_one_call_each(store: PostgresStore, noted: list[str]) -> None:
+    """Its queues bury at a receive, so a message that was received before is not theirs."""
+    store.declare_queue(ORDERS, {"max_receives": 2, "bury_at": 1})
+    noted.clear()
+    store.send(ORDERS, [to_draft('{"a": 1}')])
+    (first,) = store.receive(ORDERS, 5, served=Served()).messages
+    assert store.complete([Completion(receipt(first))]) == [Outcome.DONE]
+    assert [text.partition("durableq_")[2].partition("_")[0] for text in noted] == [
+        *("send", "serve", "complete"),
+    ]
+    store.send(ORDERS, [to_draft("text", None, {"SenderId": "1"})])
+    for count in (1, 2):
+        (again,) = store.receive(ORDERS, 5, served=Served()).messages
+        assert again.receive_count == count
+        assert again.envelope == store.envelopes([again.id])[again.id]
+        store.extend([receipt(again)], 0)
+    assert store.receive(ORDERS, 5, served=Served()).set_aside == 1
+    assert [message.source_queue for message in store.peek(DEAD, 9)] == [ORDERS]
+
+
+def test_a_settlement_and_a_receive_are_one_call(store: PostgresStore, noted: list[str]) -> None:
+    store.send(ORDERS, [draft(n, key=f"{n}") for n in range(4)])
+    first = store.receive(ORDERS, 2).messages
+    noted.clear()
     settle = Settle([Completion(receipt(one), None, one.key) for one in first], [])
     outcomes, received = store.together([settle, Receive(ORDERS, 2)])
     assert outcomes == [Outcome.DONE] * 2
     assert isinstance(received, Received)
     assert len(received.messages) == 2
-    assert len(calls) == 1
+    assert len(noted) == 1
 
 
 def test_a_send_of_several_coroutines_is_one_call(store: PostgresStore) -> None:

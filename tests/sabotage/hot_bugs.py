@@ -90,6 +90,11 @@ def plan_for_small_tables_behind_a_pooler() -> None:
     change("IF current_setting('durableq.planning', true)", "IF 'on'")
 
 
+def deliver_what_was_received_before() -> None:
+    """A message that has had all its receives gets another one."""
+    change("AND (q.limits = 0 OR m.receive_count = 0) AND (", "AND (")
+
+
 def see_no_listeners() -> None:
     change("ELSE true END;", "ELSE false END;")
 
@@ -108,6 +113,7 @@ BUGS: Final = (
     look_from_the_start_always,
     begin_a_look_behind_what_is_ready,
     take_what_is_due_later_for_seen,
+    deliver_what_was_received_before,
 )
 _OF_BOTH: Final = {
     "remove_the_fence": "test_a_stale_receipt_can_do_nothing",
@@ -151,6 +157,7 @@ SEEN_BY: Final = [
         "take_what_is_due_later_for_seen",
         LOOKS + "test_a_message_that_becomes_due_behind_the_place_is_seen_at_once",
     ),
+    ("deliver_what_was_received_before", HOT + "test_verbs_of_the_endpoint_are_one_call_each"),
     ("count_sends_in_place", HOT + "test_hot_verbs_run_beside_each_other"),
     (
         "plan_for_small_tables_behind_a_pooler",

@@ -15,7 +15,7 @@ def keep_a_receive_whose_client_is_gone() -> None:
 
     module: Any = http
 
-    async def never(_: Any) -> None:
+    async def never(*_: Any) -> None:
         await asyncio.Event().wait()
 
     module._hung_up = never

@@ -15,11 +15,14 @@ Plans are made once in a session, perhaps when the tables are empty, and serve i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from durableq.engines.postgres.planning import PLAN_FUNCTION
 from durableq.engines.sql.columns import LEASE_EPOCH_MS, NO_RECEIPT, OWNER_BASE
 from durableq.model.message import FOREVER_MS
+from durableq.model.settings import Limits
 from durableq.runtime.clock import JUMP_MS
 
 #: What a receive says: it has leased as many as it was to, or the shared operation shall go on.
@@ -31,6 +34,11 @@ _TIMES: Final = "clock_ms BIGINT; now_ms BIGINT; lease_ms BIGINT;"
 _OPTIONS: Final = "LANGUAGE plpgsql"
 
 
+#: Whether functions do all for a queue: it has no limits, but that a receive may bury a message
+#: which was received before.
+_IS_PLAIN: Final = (
+    f"q.limits IN (0, {int(Limits.BURY_AT_RECEIVE)}) AND q.dead_letter_queue_id IS NOT NULL"
+)
 #: Takes the lock and the time. An injected clock gives p_lease_ms. The server's may not be far from
 #: what the caller expects, for a jump has to be noted in a shared operation.
 _BEGIN: Final = f"""\
@@ -68,7 +76,7 @@ BEGIN
 {_BEGIN.replace("@bail@", "RETURN NULL")}
     WITH target AS (
         SELECT q.id, q.delay_ms FROM durableq_queue AS q
-        WHERE q.name = p_queue AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
+        WHERE q.name = p_queue AND {_IS_PLAIN}
             AND q.max_body_bytes >= p_largest
             AND (SELECT version_num FROM durableq_version) = '@revision@'
     ), added AS (
@@ -147,11 +155,11 @@ _SETTLED: Final = """\
 
 #: Ends leases in success. It locks messages before records, and both in order of an index, so no
 #: two wait in a circle. `@bail@` leaves the function.
-_SETTLE: Final = """\
+_SETTLE: Final = f"""\
     IF cardinality(p_from) > 1 THEN
         SELECT count(*) INTO number
         FROM unnest(p_from) AS u (name) JOIN durableq_queue AS q ON q.name = u.name
-        WHERE q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL;
+        WHERE {_IS_PLAIN};
         IF number < cardinality(p_from) THEN
             @bail@;
         END IF;
@@ -159,7 +167,7 @@ _SETTLE: Final = """\
     FOR i IN 1 .. coalesce(cardinality(p_from), 0) LOOP
         WITH source AS MATERIALIZED (
             SELECT q.id, q.idempotency_ttl_ms FROM durableq_queue AS q
-            WHERE q.name = p_from[i] AND q.limits = 0 AND q.dead_letter_queue_id IS NOT NULL
+            WHERE q.name = p_from[i] AND {_IS_PLAIN}
                 AND (SELECT version_num FROM durableq_version) = '@revision@'
         ), gone AS (
             DELETE FROM durableq_message AS m
@@ -200,7 +208,7 @@ _SETTLE: Final = """\
         IF FOUND THEN
             PERFORM pg_notify('@channel@', '');
         END IF;
-    END LOOP;"""
+    END LOOP;"""  # noqa: S608 - constants
 #: The answer: the time, the number of records that were not there, and the ids that have ended.
 _COMPLETE: Final = f"""\
 CREATE FUNCTION durableq_complete(
@@ -225,8 +233,15 @@ _RETURNS: Final = f"""\
 RETURNS TABLE (
     id BIGINT, sent_at_ms BIGINT, body VARCHAR, key TEXT, attributes TEXT, priority BIGINT,
     receive_count BIGINT, recovery_count BIGINT, enqueued_at_ms BIGINT, group_id TEXT,
-    expires_at_ms BIGINT, numbers BIGINT[], done BIGINT[]
+    expires_at_ms BIGINT, numbers BIGINT[], done BIGINT[]@types@
 ) {_OPTIONS}"""
+#: The columns of an Envelope, in the order of its fields, and their values.
+_ENVELOPE: Final = {
+    "body_format BIGINT": "d.body_format",
+    "system_attributes TEXT": "d.system_attributes",
+    "first_received_at_ms BIGINT": "d.first_received_at_ms",
+    "sequence BIGINT": "CASE WHEN d.sequence = 0 THEN d.id ELSE d.sequence END",
+}
 _RECEIVED: Final = """\
     hashes BYTEA[]; are_plain BOOLEAN[]; taken BIGINT; position INT; says BIGINT; pages BIGINT;
     visibility_ms BIGINT; is_behind BOOLEAN; first_rank BIGINT; first_id BIGINT; due_ms BIGINT;
@@ -257,7 +272,8 @@ _RECEIVE: Final = f"""\
             array_agg(r.payload_hash) AS hashes, array_agg(r.is_plain) AS are_plain
         FROM (
             SELECT m.id, m.rank, m.key, m.payload_hash,
-                m.retention_from_ms > now_ms - q.retention_ms AND m.expires_at_ms > now_ms AND (
+                m.retention_from_ms > now_ms - q.retention_ms AND m.expires_at_ms > now_ms
+                AND (q.limits = 0 OR m.receive_count = 0) AND (
                     m.key IS NULL OR (SELECT r.status FROM durableq_idempotency AS r
                         WHERE r.queue_id = q.id AND r.key = m.key) IS NULL
                 ) AS is_plain
@@ -266,7 +282,7 @@ _RECEIVE: Final = f"""\
             ORDER BY m.rank, m.id LIMIT p_limit FOR UPDATE OF m SKIP LOCKED
         ) AS r
     ) AS c
-    WHERE q.name = p_queue AND q.limits = 0 AND q.paused = 0 AND q.dead_letter_queue_id IS NOT NULL
+    WHERE q.name = p_queue AND q.paused = 0 AND {_IS_PLAIN}
         AND (SELECT version_num FROM durableq_version) = '@revision@';
     IF of_queue IS NULL OR is_behind THEN
         numbers := ARRAY[{DECLINED}, lost];
@@ -327,7 +343,7 @@ _RECEIVE: Final = f"""\
         )
         SELECT d.id, d.sent_at_ms, d.body, d.key, d.attributes, d.priority, d.receive_count,
             d.recovery_count, d.enqueued_at_ms, d.group_id, d.expires_at_ms, NULL::BIGINT[],
-            NULL::BIGINT[]
+            NULL::BIGINT[]@columns@
         FROM leased AS d ORDER BY d.rank, d.id;"""  # noqa: S608 - constants
 _RECEIVE_ALONE: Final = f"""\
 CREATE FUNCTION durableq_receive(
@@ -395,12 +411,21 @@ BEGIN
     RETURN ARRAY[clock_ms] || done;
 END $durableq$"""  # noqa: S608 - constants
 
+
+def _returning(text: str, columns: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a receive that returns these columns of messages too, by their values."""
+    types, values = ("".join(f", {one}" for one in part) for part in (columns, columns.values()))
+    return text.replace("@types@", types).replace("@columns@", values)
+
+
 #: The functions by name.
 FUNCTIONS: Final = {
     "send": _SEND,
-    "receive": _RECEIVE_ALONE,
+    "receive": _returning(_RECEIVE_ALONE),
+    # For the SQS endpoint.
+    "serve": _returning(_RECEIVE_ALONE.replace("durableq_receive", "durableq_serve"), _ENVELOPE),
     "complete": _COMPLETE,
-    "work": _WORK,
+    "work": _returning(_WORK),
     "extend": _EXTEND,
     "fold": _FOLD,
 }

@@ -36,6 +36,8 @@ from durableq.model.message import (
 from durableq.store.core import Answer, Call, Receive, Send, Settle
 
 _flow: Final = attrgetter("flow")
+#: A receive for the SQS endpoint that is no batch of groups, and cannot be repeated.
+_PLAINLY: Final = Served()
 
 
 class HotVerbs(Sending, Receiving, Settling, Releasing):
@@ -123,7 +125,10 @@ class HotVerbs(Sending, Receiving, Settling, Releasing):
             case [Receive() as wanted] if _is_plain(wanted):
                 done = self._work((), wanted)
                 answers = [] if done is None else [done.received]
-            case [Settle([_, *_] as completions, []), Receive() as wanted] if _is_plain(wanted):
+            case [
+                Settle([_, *_] as completions, []),
+                Receive(served=None) as wanted,
+            ] if _is_plain(wanted):
                 done = self._work(completions, wanted)
                 answers = [] if done is None else [done.outcomes, done.received]
         return answers or self._database.run(together, calls)
@@ -138,7 +143,7 @@ def _is_plain(wanted: Receive) -> bool:
     return (
         not wanted.by_group
         and wanted.gather is None
-        and wanted.served is None
+        and wanted.served in (None, _PLAINLY)
         and _is_whole(wanted.limit, MAX_RECEIVE)
         and (visibility_ms is None or _is_whole(visibility_ms, MAX_VISIBILITY_MS))
         and type(wanted.owner_id) is int

@@ -19,6 +19,7 @@ from durableq.model.message import (
     FOREVER_MS,
     OVER_BUDGET_MS,
     Completion,
+    Envelope,
     Message,
     Outcome,
     Receipt,
@@ -72,7 +73,7 @@ class Done(NamedTuple):
 def work(
     database: Database, looks: Looks, completions: Sequence[Completion], wanted: Receive | None
 ) -> Done | None:
-    """Complete, receive, or both; None: nothing was done.
+    """Complete, receive, or both; None: nothing was done. A receive that is served is alone.
 
     Raises:
         Busy, Conflict, OutcomeUnknown: as for `calls.call`.
@@ -95,7 +96,8 @@ def work(
         return Done(_outcomes(database, completions, groups, lost, done), _NOTHING_RECEIVED)
     look, token = looks.next(wanted.queue), receiving.new_token()
     terms = _terms(database, wanted, look, token)
-    answered = call(database, "work" if completions else "receive", *ended, *terms)
+    alone = "receive" if wanted.served is None else "serve"
+    answered = call(database, "work" if completions else alone, *ended, *terms)
     if answered is None:
         return None
     head = answered.rows[0]
@@ -229,7 +231,7 @@ def _messages(
     messages = []
     for row in rows:
         id_, sent, body, key, attributes, priority, received, recovered, enqueued, *rest = row
-        group, expires_at_ms, *_ = rest
+        group, expires_at_ms, _, _, *envelope = rest
         message_id = str(id_)
         fields = (
             message_id,
@@ -249,7 +251,7 @@ def _messages(
             of_fields(Receipt, (queue, message_id, token)),
             group,
             None if expires_at_ms == FOREVER_MS else expires_at_ms,
-            None,
+            Envelope(*envelope) if envelope else None,
         )
         messages.append(of_fields(Message, fields))
     return messages
@@ -260,7 +262,10 @@ def _rest(database: Database, wanted: Receive, messages: list[Message]) -> Recei
     limit = wanted.limit - len(messages)
     of_queue = wanted.queue, limit, wanted.visibility_ms, wanted.owner_id
     try:
-        rest = database.run(receiving.receive, *of_queue)
+        if wanted.served is None:
+            rest = database.run(receiving.receive, *of_queue)
+        else:
+            rest = database.run(receiving.receive_served, *of_queue, None, None, wanted.served)
     except DurableQError as error:
         return Received(messages, [], 0, more=True) if messages else error
     return rest._replace(messages=messages + rest.messages) if messages else rest
