@@ -52,6 +52,7 @@ def test_the_receive_that_is_too_many_moves_a_message(sqs: Sqs) -> None:
     assert letter["MessageId"] == sent["MessageId"]
     assert letter["MD5OfMessageAttributes"] == sent["MD5OfMessageAttributes"]
     assert letter["Attributes"]["DeadLetterQueueSourceArn"] == f"{ARN}q"
+    assert letter["Attributes"]["ApproximateReceiveCount"] == "3"
     sqs.delete(dead, letter)
     assert sqs.counts(dead) == (0, 0, 0)
 
@@ -248,3 +249,16 @@ def test_a_policy_still_names_a_dead_letter_queue_that_was_deleted(sqs: Sqs) -> 
     assert json.loads(sqs.attributes(url)["RedrivePolicy"])["deadLetterTargetArn"] == f"{ARN}q-dlq"
     sqs("SetQueueAttributes", url, Attributes={"RedrivePolicy": named})
     assert sqs("ListDeadLetterSourceQueues", dead) == {"queueUrls": [url]}
+
+
+def test_the_messages_of_a_queue_that_is_its_own_dead_letter_queue_stay(sqs: Sqs) -> None:
+    url = sqs.queue()
+    sqs("SetQueueAttributes", url, Attributes={"RedrivePolicy": policy("q")})
+    assert sqs.attributes(url)["RedrivePolicy"] == policy("q")
+    sqs.send(url)
+    for _ in range(3):
+        (message,) = sqs.receive(url)
+        handle = message["ReceiptHandle"]
+        sqs("ChangeMessageVisibility", url, ReceiptHandle=handle, VisibilityTimeout=0)
+    sqs("SetQueueAttributes", url, Attributes={"RedrivePolicy": ""})
+    assert "RedrivePolicy" not in sqs.attributes(url)

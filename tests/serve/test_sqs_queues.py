@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from durableq.model.endpoint import MAX_DOCUMENT_CHARS
+from durableq.model.errors import InvalidInput
 from durableq.serve.context import Context
 from durableq.serve.sqs import changing, queue_attributes
 from durableq.store.core import Capability, Store
@@ -399,11 +401,11 @@ def test_a_change_does_not_bring_back_a_queue_that_was_deleted_meanwhile(
 
 def test_a_refused_change_changes_nothing(sqs: Sqs) -> None:
     url = sqs.queue("orders")
-    arn = sqs("GetQueueAttributes", url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    itself = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    too_long = json.dumps({"Statement": "x" * MAX_DOCUMENT_CHARS})
     before = sqs("GetQueueAttributes", url, AttributeNames=["All"])
-    attributes = {"RedrivePolicy": itself, "Policy": "{}", "DelaySeconds": "9"}
-    sqs.refusal("SetQueueAttributes", url, Attributes=attributes)
+    attributes = {"Policy": too_long, "DelaySeconds": "9"}
+    with pytest.raises(InvalidInput, match="at most"):
+        sqs("SetQueueAttributes", url, Attributes=attributes)
     assert sqs("GetQueueAttributes", url, AttributeNames=["All"]) == before
 
 

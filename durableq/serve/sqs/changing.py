@@ -97,6 +97,8 @@ def _changes(store: Store, name: QueueName, attributes: Mapping[str, str]) -> di
     policy = _checked_policies(store, name, attributes)
     changes: dict[str, Any] = settings_of(attributes)
     if REDRIVE_POLICY in attributes:
+        if policy is not None and policy.target == name:
+            policy = None  # what would move there stays there
         changes["max_receives"] = policy.max_receive_count if policy else 0
         changes[DEAD_LETTER_QUEUE] = policy.target.key if policy else None
     return changes
@@ -149,11 +151,11 @@ def redrive_of(store: Store, queue: ServedQueue) -> str:
     """
     receives = queue.settings.max_receives
     target = store.require(Capability.INSPECT).queue(queue.key).dead_letter_queue
-    if not receives or target is None:
-        return ""
-    policy = RedrivePolicy(from_key(target), receives)
     text = queue.attribute(REDRIVE_POLICY)
     said = redrive_policy(text) if text else None
+    if not receives or target is None:
+        return text if said is not None and said.target == queue.name else ""
+    policy = RedrivePolicy(from_key(target), receives)
     if said is None or said == policy:
         return text or policy.as_text()
     names_deleted = (

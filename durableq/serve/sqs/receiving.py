@@ -7,6 +7,7 @@ with an attempt id, which its client repeats.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -22,9 +23,10 @@ from durableq.model.wire_message import (
     system_attributes_of,
 )
 from durableq.serve.context import Context
+from durableq.serve.errors import ServiceError
 from durableq.serve.sqs import digests
 from durableq.serve.sqs.attributes import ATTRIBUTES, NO_LEASE_MS, READ_ONLY, unknown
-from durableq.serve.sqs.catalog import ServedQueue, named
+from durableq.serve.sqs.catalog import ServedQueue, find, named
 from durableq.serve.sqs.clock import now_ms
 from durableq.serve.sqs.contents import identifier
 from durableq.serve.sqs.handles import Handle
@@ -67,7 +69,26 @@ async def receive_message(context: Context, parameters: dict[str, Any]) -> dict[
     if call.served is None or call.served.attempt_id is None:
         receipts = [message.receipt for message in messages if message.receipt]
         context.undo.append(partial(commit, context.store, Release(receipts)))
-    return {"Messages": [shown.message(context, queue, message) for message in messages]}
+    before = await _received_before(context, messages)
+    return {
+        "Messages": [
+            shown.message(context, queue, message, before.get(message.source_queue, 0))
+            for message in messages
+        ]
+    }
+
+
+async def _received_before(context: Context, messages: list[Message]) -> dict[str | None, int]:
+    """Return the receives after which messages have died, by the queue in which they did.
+
+    The receives of a message count from 0 in a dead-letter queue of the store; on AWS they go on.
+    """
+    found: dict[str | None, int] = {}
+    for source in {message.source_queue for message in messages} - {None}:
+        with suppress(ServiceError):  # the queue was deleted
+            name = from_key(str(source))
+            found[source] = (await find(context, name)).settings.max_receives
+    return found
 
 
 async def _received(
@@ -149,8 +170,10 @@ class _Shown:
         self._system = SYSTEM_ATTRIBUTES if _ALL in asked else asked
         self._names = texts(parameters, "MessageAttributeNames")
 
-    def message(self, context: Context, queue: ServedQueue, message: Message) -> dict[str, Any]:
-        """Return a received message."""
+    def message(
+        self, context: Context, queue: ServedQueue, message: Message, before: int
+    ) -> dict[str, Any]:
+        """Return a received message, which was received so often before it died."""
         body = body_of(message)
         assert message.receipt is not None  # noqa: S101 - it was received
         counts = message.receive_count, message.recovery_count
@@ -160,7 +183,7 @@ class _Shown:
             "MD5OfBody": digests.of_body(body),
             "Body": body,
         }
-        if self._system and (system := self._system_attributes(queue, message)):
+        if self._system and (system := self._system_attributes(queue, message, before)):
             answered["Attributes"] = system
         if self._names and (attributes := self._attributes(message)):
             answered["MessageAttributes"] = attributes
@@ -174,8 +197,10 @@ class _Shown:
             if any(_is_asked(name, asked) for asked in self._names)
         }
 
-    def _system_attributes(self, queue: ServedQueue, message: Message) -> dict[str, str]:
-        found = _system_attributes(queue, message)
+    def _system_attributes(
+        self, queue: ServedQueue, message: Message, before: int
+    ) -> dict[str, str]:
+        found = _system_attributes(queue, message, before)
         return {
             name: found[name]
             for name in SYSTEM_ATTRIBUTES
@@ -195,12 +220,12 @@ def _written(value: TypedAttribute) -> dict[str, Any]:
     return {member: value.value, "DataType": value.type}
 
 
-def _system_attributes(queue: ServedQueue, message: Message) -> dict[str, str]:
+def _system_attributes(queue: ServedQueue, message: Message, before: int) -> dict[str, str]:
     assert message.envelope is not None  # noqa: S101 - the receive was for the endpoint
     first_ms = message.envelope.first_received_at_ms
     found = {
         "SentTimestamp": str(_sent_at_ms(message)),
-        "ApproximateReceiveCount": str(message.receive_count),
+        "ApproximateReceiveCount": str(before + message.receive_count),
         **system_attributes_of(message),
     }
     found.setdefault("SenderId", queue.name.account)
