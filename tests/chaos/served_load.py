@@ -153,17 +153,20 @@ class Load:
         while not self.stop.is_set():
             bodies = [f"call {number + more}" for more in range(10)]
             number += 10
-            entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
-            self.calls |= dict.fromkeys(bodies, False)
-            try:
-                client("SendMessageBatch", QueueUrl=client.url(SOURCE), Entries=entries)
-                self.calls |= dict.fromkeys(bodies, True)
-            except Unanswered:
-                self.stop.wait(_PAUSE_SECONDS)
-                continue
+            self._send_calls(client, SOURCE, bodies[:7])
+            self._send_calls(client, DEAD, bodies[7:])  # a move task is for these, too
             self.bury(client)
-            self._start_move(client)
+            self.start_move(client)
             self.stop.wait(len(bodies) / MOVES_PER_SECOND)  # the moves keep up
+
+    def _send_calls(self, client: Client, queue: str, bodies: list[str]) -> None:
+        entries = [{"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies)]
+        self.calls |= dict.fromkeys(bodies, False)
+        try:
+            client("SendMessageBatch", QueueUrl=client.url(queue), Entries=entries)
+            self.calls |= dict.fromkeys(bodies, True)
+        except Unanswered:
+            self.stop.wait(_PAUSE_SECONDS)
 
     def bury(self, client: Client) -> None:
         """Receive calls until all have been received once too often."""
@@ -175,7 +178,8 @@ class Load:
         while client.again("ReceiveMessage", **receive).get("Messages"):
             pass
 
-    def _start_move(self, client: Client) -> None:
+    def start_move(self, client: Client) -> None:
+        """Start to move all calls that have died, or were sent to the dead-letter queue."""
         try:
             started = client(
                 "StartMessageMoveTask",

@@ -195,9 +195,11 @@ def _check(load: Load, port: int) -> list[str]:
     steps = _drained(client, FIFO)
     load.bury(client)
     _wait_for_moves(client)
-    calls, trials = (
+    load.start_move(client)
+    _wait_for_moves(client)
+    behind, calls, trials = (
         [body for queue in queues for _, body in _drained(client, queue)]
-        for queues in ((SOURCE, DEAD, MOVED), (TRIALS, TRIALS_DEAD))
+        for queues in ((DEAD,), (SOURCE, MOVED), (TRIALS, TRIALS_DEAD))
     )
     client.close()
     received = load.order_file.read_text().splitlines() + [body for _, body in steps]
@@ -208,7 +210,8 @@ def _check(load: Load, port: int) -> list[str]:
         *order_problems(received),
         *hold_problems(load.holds.held),
         *load.holds.lost,
-        *move_problems(load.calls, calls),
+        *(f"{body} stayed in {DEAD}" for body in behind),
+        *move_problems(load.calls, calls + behind),
         *trial_problems(load.trials, trials),
     ]
 
