@@ -173,6 +173,7 @@ def test_a_dead_letter_of_a_fifo_queue_keeps_its_group(sqs: Sqs) -> None:
     (letter,) = sqs.receive(dead, AttributeNames=["All"])
     assert (letter["Body"], letter["MessageId"]) == ("a1", sent["MessageId"])
     assert letter["Attributes"]["MessageGroupId"] == "a"
+    assert letter["Attributes"]["MessageDeduplicationId"] == sent["MessageId"]
 
 
 def die_first(sqs: Sqs, url: str) -> dict[str, Any]:
@@ -205,8 +206,10 @@ def test_a_dead_letter_of_a_fifo_queue_begins_its_age_anew(timed: Sqs, clock: Fa
     timed.receive(url)
     clock.advance(6)
     timed.receive(url)
+    buried_at_ms = clock.wall_ms()
     clock.advance(90)
-    assert timed.receive(dead)
+    (letter,) = timed.receive(dead, AttributeNames=["SentTimestamp"])
+    assert letter["Attributes"] == {"SentTimestamp": str(buried_at_ms)}
 
 
 def test_a_move_task_sends_each_message_to_its_source(sqs: Sqs) -> None:

@@ -167,7 +167,8 @@ class _Shown:
         for name in asked:
             if name not in (_ALL, *SYSTEM_ATTRIBUTES, *ATTRIBUTES, *READ_ONLY):
                 raise unknown(name)
-        self._system = SYSTEM_ATTRIBUTES if _ALL in asked else asked
+        is_asked = SYSTEM_ATTRIBUTES if _ALL in asked else asked
+        self._system = [name for name in SYSTEM_ATTRIBUTES if name in is_asked]
         self._names = texts(parameters, "MessageAttributeNames")
 
     def message(
@@ -183,8 +184,12 @@ class _Shown:
             "MD5OfBody": digests.of_body(body),
             "Body": body,
         }
-        if self._system and (system := self._system_attributes(queue, message, before)):
-            answered["Attributes"] = system
+        if self._system:
+            found = _system_attributes(queue, message, before)
+            if queue.is_fifo and message.source_queue is not None:
+                found[DEDUPLICATION_ID] = answered["MessageId"]
+            if system := {name: found[name] for name in self._system if name in found}:
+                answered["Attributes"] = system
         if self._names and (attributes := self._attributes(message)):
             answered["MessageAttributes"] = attributes
             answered["MD5OfMessageAttributes"] = digests.of_attributes(attributes)
@@ -195,16 +200,6 @@ class _Shown:
             name: _written(value)
             for name, value in attributes_of(message).items()
             if any(_is_asked(name, asked) for asked in self._names)
-        }
-
-    def _system_attributes(
-        self, queue: ServedQueue, message: Message, before: int
-    ) -> dict[str, str]:
-        found = _system_attributes(queue, message, before)
-        return {
-            name: found[name]
-            for name in SYSTEM_ATTRIBUTES
-            if name in self._system and name in found
         }
 
 
@@ -224,7 +219,7 @@ def _system_attributes(queue: ServedQueue, message: Message, before: int) -> dic
     assert message.envelope is not None  # noqa: S101 - the receive was for the endpoint
     first_ms = message.envelope.first_received_at_ms
     found = {
-        "SentTimestamp": str(_sent_at_ms(message)),
+        "SentTimestamp": str(_sent_at_ms(queue, message)),
         "ApproximateReceiveCount": str(before + message.receive_count),
         **system_attributes_of(message),
     }
@@ -238,5 +233,7 @@ def _system_attributes(queue: ServedQueue, message: Message, before: int) -> dic
     return found
 
 
-def _sent_at_ms(message: Message) -> int:
-    return message.enqueued_at_ms if message.recovery_count else message.sent_at_ms
+def _sent_at_ms(queue: ServedQueue, message: Message) -> int:
+    """Return when a message was sent; a burial in a FIFO queue, and a redrive, send it anew."""
+    is_anew = message.recovery_count or (queue.is_fifo and message.source_queue is not None)
+    return message.enqueued_at_ms if is_anew else message.sent_at_ms
