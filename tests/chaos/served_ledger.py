@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from bisect import bisect_left
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -98,12 +97,14 @@ class Held:
 
     Args:
         group: of the message.
+        number: its place in its group.
         asked: before the request of its receive.
         answered: after the answer.
         until: the earliest end of its lease, or the request by which the consumer let it go.
     """
 
     group: str
+    number: int
     asked: float
     answered: float
     until: float
@@ -119,8 +120,9 @@ class Holds:
         #: Receives that were repeated, because their answer was lost.
         self.repeated = 0
 
-    def hold(self, group: str, asked: float, answered: float, until: float) -> Held:
-        self.held.append(Held(group, asked, answered, until))
+    def hold(self, body: str, asked: float, answered: float, until: float) -> Held:
+        group, number = body.split()
+        self.held.append(Held(group, int(number), asked, answered, until))
         return self.held[-1]
 
 
@@ -204,20 +206,28 @@ def order_problems(received: Iterable[str]) -> list[str]:
 
 
 def hold_problems(held: Iterable[Held]) -> list[str]:
-    """Return in words where a group was received while a consumer held a message of it."""
+    """Return in words which messages were received while a consumer held an earlier one.
+
+    Messages behind those that a consumer holds wait in their group. One that comes back does not
+    wait for those behind it.
+    """
     by_group: dict[str, list[Held]] = defaultdict(list)
-    for one in sorted(held, key=lambda one: one.answered):
+    for one in held:
         by_group[one.group].append(one)
-    found = []
-    for group, ones in by_group.items():
-        starts = [one.answered for one in ones]
-        ends = [*itertools.accumulate((one.until for one in ones), max)]
-        for one in ones:
-            before = bisect_left(starts, one.asked)  # those that were held before its request
-            if before and ends[before - 1] > one.answered:
-                left = ends[before - 1] - one.answered
-                found.append(f"{group} was received {left:.3f} s before another let it go")
-    return found
+    return [text for ones in by_group.values() for text in _overtaken(ones)]
+
+
+def _overtaken(ones: Sequence[Held]) -> Iterator[str]:
+    starting, holding = deque(sorted(ones, key=lambda one: one.answered)), list[Held]()
+    for one in sorted(ones, key=lambda one: one.asked):
+        while starting and starting[0].answered < one.asked:
+            holding.append(starting.popleft())
+        holding = [other for other in holding if other.until > one.asked]
+        for other in holding:
+            if other.number <= one.number and other.until > one.answered:
+                left = f"{other.until - one.answered:.3f} s"
+                text = f"{one.group} {one.number} was received {left} before another let"
+                yield f"{text} {other.number} go"
 
 
 def move_problems(sent: Mapping[str, bool], left: Iterable[str]) -> list[str]:

@@ -160,7 +160,7 @@ class StepTaker:
         for message in found.get("Messages", []):
             body = message["Body"]
             self._ledger.received(event, message["MessageId"], body)
-            held = self._holds.hold(body.split()[0], asked, answered, until)
+            held = self._holds.hold(body, asked, answered, until)
             taken.append(_Taken(body, message["ReceiptHandle"], held))
         return taken
 

@@ -67,12 +67,12 @@ def test_a_message_that_overtakes_is_seen() -> None:
     assert order_problems(["a 1", "a 3"]) == ["a 3 came when 1 was the highest of a"]
 
 
-def test_a_group_that_is_received_while_another_holds_it_is_seen() -> None:
-    first, later = Held("a", asked=0, answered=1, until=4), Held("a", asked=3, answered=5, until=9)
-    assert hold_problems([first, first, Held("b", asked=2, answered=3, until=9), later]) == []
-    again = Held("a", asked=2, answered=3.5, until=9)
-    assert hold_problems([first, later, again]) == [
-        "a was received 0.500 s before another let it go"
+def test_a_message_that_is_received_while_another_holds_an_earlier_one_is_seen() -> None:
+    first, later = Held("a", 2, asked=0, answered=1, until=4), Held("a", 3, 3, 5, until=9)
+    honest = [first, first, Held("b", 3, asked=2, answered=3, until=9), later]
+    assert hold_problems([*honest, Held("a", 1, asked=2, answered=3, until=9)]) == []
+    assert hold_problems([first, later, Held("a", 2, asked=2, answered=3.5, until=9)]) == [
+        "a 2 was received 0.500 s before another let 2 go"
     ]
 
 
