@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -19,11 +18,11 @@ from durableq.testing.chaos.run import Asked
 from durableq.testing.chaos.run import run as chaos_run
 from tests.cli.console import COMMAND, ROOT, Result, environment, process
 from tests.process.child import Child, runs
+from tests.sabotage.planted import planting
 from tests.support import scaled, wait_for
 
 SMALL = ("--messages", "30", "--kills", "6", "--seconds", "3")
 LIMIT_FAULTS = dict.fromkeys(("last_token", "last_place", "group_head", "outage"), 1)
-PLANTS = str(ROOT / "tests" / "sabotage" / "plants")
 
 
 def chaos(*arguments: object, temporary: Path, **env: str) -> Result:
@@ -73,9 +72,8 @@ def test_a_small_run_holds_every_promise_under_real_faults(tmp_path: Path) -> No
 def test_a_planted_bug_is_seen_and_the_evidence_stays(
     bug: str, messages: int, kills: int, seconds: int, seen: str, tmp_path: Path
 ) -> None:
-    path = os.pathsep.join([PLANTS, str(ROOT)])
     faults = ("--messages", messages, "--kills", kills, "--seconds", seconds)
-    ran = chaos(*faults, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
+    ran = chaos(*faults, temporary=tmp_path, **planting(bug))
     assert ran.code == output.UNHEALTHY, ran.out + ran.err
     assert re.search(f"^VIOLATION: {seen}", ran.out, re.MULTILINE), ran.out
     *_, file, ledgers = ran.lines
@@ -129,10 +127,9 @@ def test_a_planted_bug_is_seen_on_postgresql(
     tmp_path: Path,
     postgres_url: str,
 ) -> None:
-    path = os.pathsep.join([PLANTS, str(ROOT)])
     faults = ("--messages", messages, "--kills", kills, "--seconds", seconds)
     asked = (*faults, "--db", postgres_url)
-    ran = chaos(*asked, temporary=tmp_path, PYTHONPATH=path, PLANTED_BUG=bug)
+    ran = chaos(*asked, temporary=tmp_path, **planting(bug))
     assert ran.code == output.UNHEALTHY, ran.out + ran.err
     assert re.search(f"^VIOLATION: {seen}", ran.out, re.MULTILINE), ran.out
 

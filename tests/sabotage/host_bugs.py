@@ -30,3 +30,10 @@ def take_boot_clocks_for_one() -> None:
 
 def forget_the_hosts_of_workers() -> None:
     rewrite("WORKERS", "durableq_worker.host_id", "'' AS host_id")
+
+
+BUGS = (
+    know_one_host_only,
+    take_boot_clocks_for_one,
+    forget_the_hosts_of_workers,
+)

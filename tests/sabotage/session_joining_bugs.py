@@ -10,6 +10,17 @@ _SESSIONS: Final = "tests/engine/test_outbox_sessions.py::"
 _TRANSACTIONS: Final = "tests/engine/test_transaction_session.py::"
 
 
+def forget_who_sends_through_a_connection() -> None:
+    """Two threads may send through one connection at once."""
+
+    class Forgetful(dict[int, int]):
+        def setdefault(self, _key: int, default: Any = None) -> Any:
+            return default
+
+    module: Any = joining
+    module._in_use = Forgetful()
+
+
 def send_beside_the_transaction_of_a_session() -> None:
     """The send has a transaction of its own, which commits by itself."""
     module: Any = joining
@@ -75,6 +86,7 @@ def keep_the_session_open_behind_its_transaction() -> None:
 
 
 BUGS = (
+    forget_who_sends_through_a_connection,
     send_beside_the_transaction_of_a_session,
     flush_a_session_before_a_send,
     commit_without_the_pending_objects,

@@ -64,3 +64,15 @@ def settle_without_looking() -> None:
     put_back = settling.put_back
     for module in (settling, releasing):
         vars(module)["put_back"] = lambda *given, **options: [put_back(*given, **options)] != []
+
+
+BUGS = (
+    take_new_keys_of_others,
+    take_keys_of_lost_leases,
+    complete_keys_without_looking,
+    wake_nobody,
+    take_the_first_lease_for_all,
+    deliver_without_looking,
+    take_any_key,
+    settle_without_looking,
+)

@@ -14,11 +14,11 @@ import pytest
 from tests import postgres
 from tests.sabotage import features
 from tests.sabotage.bugs import BUGS
+from tests.sabotage.planted import planting
 from tests.support import LONGEST_SECONDS
 from tests.warm import WarmProcess
 
 ROOT = Path(__file__).resolve().parents[2]
-PLANTS = ROOT / "tests" / "sabotage" / "plants"
 CONTRACT = "tests/contract/test_sqlite.py::TestSQLite::"
 SIGKILL = "tests/process/test_sigkill.py::"
 PRESENCE = "tests/engine/test_open_files.py::"
@@ -349,7 +349,6 @@ MISTAKES = {
 }
 #: Longer than a test waits for a fact on a machine of any load: it ends before, and says for what.
 LIMIT_SECONDS = LONGEST_SECONDS + 40
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(PLANTS), str(ROOT)])}
 
 #: The imports of the warm process: everything that a test imports, except durableq and the tests.
 #: It imports only the modules of durableq that tests.sabotage.bugs names, as each planted process.
@@ -360,12 +359,12 @@ IMPORTS = [
 ]
 
 
-def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:
-    """Run a test in a new process, in which sitecustomize plants the bug."""
+def run(test: str, **given: str) -> subprocess.CompletedProcess[str]:
+    """Run a test in a new process, in which sitecustomize plants the bug of the environment."""
     return subprocess.run(
         [sys.executable, "-m", "pytest", *OPTIONS, test],
         cwd=ROOT,
-        env=os.environ | ENVIRONMENT | {"PLANTED_BUG": bug},
+        env=os.environ | given,
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,
@@ -376,7 +375,7 @@ def run(test: str, bug: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="session")
 def warm() -> Iterator[WarmProcess]:
     """A process that has imported pytest and the libraries, and forks for each planted bug."""
-    process = WarmProcess(*IMPORTS, **ENVIRONMENT)
+    process = WarmProcess(*IMPORTS)
     yield process
     process.close()
 
@@ -387,7 +386,7 @@ def warm() -> Iterator[WarmProcess]:
 def test_a_planted_bug_turns_its_test_red(
     bug: str, test: str, warm: WarmProcess, request: pytest.FixtureRequest
 ) -> None:
-    given = {"PLANTED_BUG": bug}
+    given = planting(bug)
     if "postgres" in test or "schema" in test:  # to start a server takes longer than a test
         given[postgres.VARIABLE] = request.getfixturevalue("postgres_server")
     planted = warm.run("tests.sabotage.planted", *OPTIONS, test, seconds=LIMIT_SECONDS, **given)
@@ -396,7 +395,7 @@ def test_a_planted_bug_turns_its_test_red(
 
 def test_a_bug_is_planted_in_every_new_process_too() -> None:
     bug, test = SEEN_BY[0]
-    check_red(run(test, bug), bug, test)
+    check_red(run(test, **planting(bug)), bug, test)
 
 
 def check_red(planted: subprocess.CompletedProcess[str], bug: str, test: str) -> None:
@@ -441,5 +440,6 @@ def test_every_bug_is_seen_by_a_test() -> None:
 
 
 def test_without_a_bug_the_same_run_is_green() -> None:
-    clean = run(CONTRACT + "test_a_stale_receipt_can_do_nothing", "")
+    unplanted = planting(SEEN_BY[0][0]) | {"PLANTED_BUG": ""}
+    clean = run(CONTRACT + "test_a_stale_receipt_can_do_nothing", **unplanted)
     assert clean.returncode == 0, clean.stdout + clean.stderr

@@ -65,3 +65,15 @@ def leave_the_log_long() -> None:
     """After a burst of work the log keeps its size."""
     module: Any = file_space
     module.cut_idle_log = lambda _database: None
+
+
+BUGS = (
+    wait_for_the_ticket_alone,
+    keep_the_ticket,
+    leave_the_ticket_to_forked_children,
+    give_up_at_the_first_lock,
+    checkpoint_without_the_guard,
+    checkpoint_automatically,
+    wait_for_ones_own_lock,
+    leave_the_log_long,
+)
