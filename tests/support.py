@@ -1,6 +1,7 @@
 """Waiting for facts, and new databases without migrations, for every test.
 
-`wait_for` is the only place that sleeps.
+`wait_for` is the only place that sleeps. Processes that tests start import this module, too: what
+they do not need, such as pytest, is imported late.
 """
 
 import gc
@@ -13,8 +14,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
-
-import pytest
 
 if TYPE_CHECKING:
     from durableq.runtime.clock import Clock
@@ -55,6 +54,8 @@ def wait_for(
     while not (seen := fact()):
         waited = time.monotonic() - started
         if waited >= seconds and waited >= scaled(seconds):
+            import pytest
+
             pytest.fail(f"Waited {waited:.2f} seconds for {what}, in vain; last seen: {seen!r}.")
         time.sleep(min(max(POLL_SECONDS[0], waited / 20), POLL_SECONDS[1]))
     return seen
@@ -97,7 +98,7 @@ def new_file(path: Path, clock: "type[Clock] | None" = None) -> Path:
 @cache
 def content_of_new_file(clock: "type[Clock] | None") -> bytes:
     """Return the bytes of a database that was made and closed."""
-    from durableq.engines import open_store  # late: child processes import this module, too
+    from durableq.engines import open_store
 
     with TemporaryDirectory() as folder:
         path = Path(folder, "new.db")

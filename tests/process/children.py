@@ -19,8 +19,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event
-
 from durableq import Conflict, DeadLetter, Decision, DurableQ, Requeue
 from durableq.client.gathering import Gathering
 from durableq.client.handlers import load
@@ -30,7 +28,6 @@ from durableq.engines.sqlite.store import SQLStore
 from durableq.model.dead_letters import RedriveState
 from durableq.recovery.process import Recovery
 from durableq.store.core import Capability
-from durableq.supervisor.supervisor import Supervisor
 from durableq.worker.options import WorkerOptions
 from tests.process.app import APP, RECORD_EFFECT
 from tests.support import scaled
@@ -140,6 +137,8 @@ def churn(db: str) -> None:
 
 def fleet(db: str, procs: str, *words: str) -> int:
     """Run a supervisor with workers."""
+    from durableq.supervisor.supervisor import Supervisor
+
     options = WorkerOptions(APP, db, "worker", ("orders",), drain="drain" in words)
     return Supervisor(
         options, int(procs), DurableQ(db).store, on_event=lambda event: say(event.text)
@@ -222,6 +221,8 @@ def fork_beside(db: str, then: str) -> None:
 
     The child closes the application, or looks at once.
     """
+    from sqlalchemy import event  # late, as Supervisor: other verbs start in a third of the time
+
     dq = DurableQ(db)
     orders = dq.queue("orders")
     together, all_open, done = threading.Barrier(3), threading.Barrier(4), threading.Event()
