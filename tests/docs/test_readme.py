@@ -41,6 +41,8 @@ class Shell:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            # Where the tests keep bytecode, or beside the sources, as for every process.
+            "PYTHONPYCACHEPREFIX": os.environ.get("PYTHONPYCACHEPREFIX", ""),
         }
         self.folder = folder
         self.said: dict[str, str] = {}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from durableq.cli import main
 from tests.docs.tutorial import Command, File, Start, Step, Stop, Terminal, environment, steps
 from tests.postgres import new_schema
 from tests.support import wait_for
@@ -90,26 +91,21 @@ class Reader:
         elif command == "durableq dlq list":
             wait_for(lambda: self._orders()["dead"]["present"] == 2, seconds=60, what="the dead")
 
-    def _json(self, *words: str) -> str:
-        command = [sys.executable, "-m", "durableq", *words, "--db", "shop.db", "--json"]
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=environment(),
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-        ).stdout
+    def _asked(self, command: str) -> str:
+        """Run a command that is not on the page here, as it is asked again and again."""
+        with redirect_stdout(StringIO()) as said:
+            assert main([command, "--db", str(self.folder / "shop.db"), "--json"]) == 0
+        return said.getvalue()
 
     def _pid_in_a_handler(self) -> int | None:
-        workers = json.loads(self._json("status"))["workers"]
+        workers = json.loads(self._asked("status"))["workers"]
         return next((each["pid"] for each in workers if each["holding"]), None)
 
     def _has_an_event(self) -> bool:
-        return "SIGKILL" in self._json("events")
+        return "SIGKILL" in self._asked("events")
 
     def _orders(self) -> Any:
-        queues = json.loads(self._json("status"))["queues"]
+        queues = json.loads(self._asked("status"))["queues"]
         return next(each for each in queues if each["name"] == "orders")
 
     def _is_empty(self) -> bool:

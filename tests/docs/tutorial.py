@@ -147,5 +147,6 @@ def environment() -> dict[str, str]:
     """The environment of a newcomer, with this durableq in place of an installed one."""
     root = Path(__file__).resolve().parents[2]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "PATH": path, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    names = ("HOME", "LANG", "TMPDIR", "PYTHONPYCACHEPREFIX")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    return {**kept, "PATH": path, "PYTHONPATH": str(root)}
