@@ -63,25 +63,37 @@ class WarmProcess:
         return [*client, self._address, module]
 
     def run(
-        self, module: str, *arguments: str, seconds: float, **environment: str
+        self,
+        module: str,
+        *arguments: str,
+        seconds: float,
+        folder: Path = ROOT,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run a module in a fork, with more variables in its environment; return how it ended.
+
+        Args:
+            module: as `python -m` finds it in the folder.
+            arguments: its arguments.
+            seconds: the longest that it may run.
+            folder: the directory that it runs in.
+            environment: the further variables.
 
         Raises:
             subprocess.TimeoutExpired: it ran for longer than `seconds`, and was killed.
         """
         with (
             open(os.devnull) as nothing,
-            TemporaryDirectory() as folder,
-            Path(folder, "out").open("w+") as out,
-            Path(folder, "err").open("w+") as err,
+            TemporaryDirectory() as said,
+            Path(said, "out").open("w+") as out,
+            Path(said, "err").open("w+") as err,
         ):
             pid, connection = warm_client.request(
                 self._address,
                 {number: file.fileno() for number, file in enumerate((nothing, out, err))},
                 module=module,
                 arguments=arguments,
-                folder=str(ROOT),
+                folder=str(folder),
                 environment=self._environment | environment,
             )
             with connection:
@@ -93,8 +105,8 @@ class WarmProcess:
                 code = warm_client.read_number(connection)
             out.seek(0)
             err.seek(0)
-            said = (out.read(), err.read())
-            return subprocess.CompletedProcess([module, *arguments], code, *said)
+            ended = [module, *arguments]
+            return subprocess.CompletedProcess(ended, code, out.read(), err.read())
 
     @property
     def descriptors(self) -> set[int]:

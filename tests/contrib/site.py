@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests import descriptors
 from tests.contrib.pages import FILES, write
 from tests.engine import plain
 from tests.process.child import PATH
 from tests.support import scaled
+from tests.warm import WarmProcess
+
+#: What a project imports that does not look at its settings.
+IMPORTS = (
+    "django.core.management.commands.migrate",
+    "django.core.management.commands.test",
+    "django.db.backends.postgresql.base",
+    "django.db.backends.sqlite3.base",
+    "durableq.cli.commands",
+    "durableq.contrib.django",
+    "sqlalchemy.orm",
+)
 
 MANAGE = """
 import os, sys
@@ -61,6 +74,18 @@ def say(**facts):
 """
 
 
+@functools.cache
+def _warm() -> WarmProcess:
+    """A process that has imported Django and durableq: each start would take half a second of CPU.
+
+    Warnings are errors in it, and in its forks, but not in the processes that these start.
+    """
+    process = WarmProcess(*IMPORTS, PYTHONPATH=os.pathsep.join(PATH), PYTHONWARNINGS="error")
+    atexit.register(process.close)
+    descriptors.KEPT.update(process.descriptors)
+    return process
+
+
 class Site:
     """The project.
 
@@ -106,12 +131,12 @@ class Site:
 
     def manage(self, *arguments: str, **variables: str) -> str:
         """Run manage.py, and return its output."""
-        return self._run("manage.py", *arguments, **variables)
+        return self._run("manage", *arguments, **variables)
 
     def script(self, text: str) -> dict[str, Any]:
         """Run a script in the project, and return the facts that it says."""
         (self.folder / "script.py").write_text(BEGIN + text)
-        facts: dict[str, Any] = json.loads(self._run("script.py"))
+        facts: dict[str, Any] = json.loads(self._run("script"))
         return facts
 
     def count(self, table: str) -> int:
@@ -126,15 +151,8 @@ class Site:
         )
         return state
 
-    def _run(self, *arguments: str, **variables: str) -> str:
-        ran = subprocess.run(
-            [sys.executable, "-W", "error", *arguments],
-            cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(PATH)} | variables,
-            capture_output=True,
-            text=True,
-            timeout=scaled(120),
-            check=False,
-        )
+    def _run(self, script: str, *arguments: str, **variables: str) -> str:
+        given = {"PYTHONWARNINGS": ""} | variables
+        ran = _warm().run(script, *arguments, seconds=scaled(120), folder=self.folder, **given)
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout + ran.stderr if "test" in arguments else ran.stdout

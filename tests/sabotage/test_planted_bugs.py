@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -386,7 +387,7 @@ def warm() -> Iterator[WarmProcess]:
 def test_a_planted_bug_turns_its_test_red(
     bug: str, test: str, warm: WarmProcess, request: pytest.FixtureRequest
 ) -> None:
-    given = planting(bug)
+    given: dict[str, Any] = {**planting(bug)}
     if "postgres" in test or "schema" in test:  # to start a server takes longer than a test
         given[postgres.VARIABLE] = request.getfixturevalue("postgres_server")
     planted = warm.run("tests.sabotage.planted", *OPTIONS, test, seconds=LIMIT_SECONDS, **given)
