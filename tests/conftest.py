@@ -82,6 +82,18 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each group of tests in one process.
+
+    pytest-xdist 3.8 adds the group to an attribute that pytest 9.2 does not read (its issue 1386).
+    """
+    for item in items:
+        with_group = getattr(item, "_nodeid", item.nodeid)
+        if with_group != item.nodeid:
+            item._id = type(item.id).parse(with_group)
+
+
 @pytest.hookimpl(optionalhook=True)  # pytest may run without xdist
 def pytest_xdist_auto_num_workers() -> int:
     """Run one worker more than there are processors, as many tests wait, and use none."""

@@ -289,6 +289,16 @@ def test_the_tree_keeps_the_rule_that(rule: Rule) -> None:
     assert not violations, "\n".join(["the tree breaks it:", *violations])
 
 
+@pytest.mark.xdist_group("house")
+def test_a_group_of_tests_runs_in_one_process(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist finds the group at the end of the identifier, where it has put it.
+
+    Where it cannot, nothing fails: each process types the sessions of the README, by itself.
+    """
+    is_grouped = getattr(request.config.option, "loadgroup", False)
+    assert request.node.nodeid.endswith("@house") == is_grouped
+
+
 @pytest.mark.parametrize(
     ("rule", "path", "text", "says"),
     PLANTS,
