@@ -238,6 +238,7 @@ def test_a_redrive_of_a_whole_queue_is_shown_with_its_failure(dq: DurableQ, clie
     assert (
         f"{task.id}: requeue all of orders-dlq to repaired running" in client.page("/redrives").text
     )
+    assert "requeue all of orders-dlq to repaired" in client.page("/dead-letters").text
     dq.store.require(Capability.CONTROL).delete_queue("repaired")
     client.act(f"/redrives/{task.id}/resume")
     wait_for(lambda: redrive.redrive_task(task.id).failure, what="its end")

@@ -240,6 +240,24 @@ def test_a_task_whose_target_is_deleted_has_failed(sqs: Sqs) -> None:
     assert [one["Status"] for one in listed] == ["COMPLETED", "FAILED"]
 
 
+def test_a_task_of_a_deleted_queue_is_gone_and_others_go_on(
+    sqs: Sqs, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, other = sqs.queue("gone-dead"), sqs.queue("other")
+    sqs.queue("gone", RedrivePolicy=policy("gone-dead"))
+    sqs.send(gone)
+    arn = f"{ARN}gone-dead"
+    sqs("StartMessageMoveTask", SourceArn=arn, DestinationArn=f"{ARN}other")
+    sqs("DeleteQueue", gone)
+    dead_letters(sqs, 3)
+    start(sqs)
+    assert attended(sqs, ended)["Status"] == "COMPLETED"
+    sqs.queue("gone-dead")
+    assert sqs("ListMessageMoveTasks", SourceArn=arn) == {"Results": []}
+    assert sqs.counts(other) == (0, 0, 0)
+    assert not caplog.records
+
+
 def test_a_task_goes_on_after_the_store_was_busy(sqs: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
     dead_letters(sqs, 3)
     store: Any = sqs.app.store

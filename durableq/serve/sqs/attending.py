@@ -9,7 +9,7 @@ from typing import Final
 from durableq.client.app import DurableQ
 from durableq.client.coroutines import read, write
 from durableq.model.dead_letters import RedriveTask
-from durableq.model.errors import PASSING, Conflict, DurableQError, NotFound
+from durableq.model.errors import PASSING, DurableQError, NotFound
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged
 from durableq.serve.sqs.moves import running, started
 from durableq.serve.sqs.polling import polls_of
@@ -21,8 +21,6 @@ log = logging.getLogger("durableq.serve")
 SLICE: Final = 100
 #: Time between two looks for tasks of servers that have ended.
 IDLE_SECONDS: Final = 30.0
-#: Time between two looks at a task with which another server goes on.
-BESIDE_SECONDS: Final = 1.0
 #: Time between two slices of maintenance: there may be no worker that does it.
 MAINTENANCE_SECONDS: Final = 5.0
 
@@ -66,8 +64,8 @@ class Mover:
         redrive = self._store.require(Capability.REDRIVE)
         try:
             task = await write(self._store, redrive.continue_redrive, task.id, SLICE)
-        except (Conflict, NotFound):  # another server goes on with it, or its queue was deleted
-            return BESIDE_SECONDS
+        except NotFound:  # its queue was deleted, and the task with it
+            return IDLE_SECONDS
         except DurableQError as error:
             if isinstance(error, PASSING):
                 raise
