@@ -6,9 +6,8 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote
 
 from durableq.serve.errors import (
@@ -24,28 +23,24 @@ ALGORITHM: Final = "AWS4-HMAC-SHA256"
 MAX_SKEW_SECONDS: Final = 15 * 60
 MAX_EXPIRES_SECONDS: Final = 7 * 24 * 3600
 _EMPTY: Final = hashlib.sha256(b"").hexdigest()
-_FIELD: Final = re.compile(r"\s*(\w+)=([^,]*?)\s*(?:,|$)")
+_FIELD: Final = re.compile(r"(\w+)=([^,]*)")
 _TIME: Final = "%Y%m%dT%H%M%SZ"
 
 
-@dataclass(frozen=True)
-class Signature:
-    """The signature of a request.
+class Signature(NamedTuple):
+    """The signature of a request."""
 
-    Args:
-        key: the access key.
-        scope: date, region, service and terminator of the credential.
-        headers: names of the signed headers.
-        value: the signature in hexadecimal digits.
-        at: the time of the request, as it was sent.
-        expires_seconds: the life of a presigned address; None for a signature in headers.
-    """
-
+    #: The access key.
     key: str
+    #: Date, region, service and terminator of the credential.
     scope: tuple[str, ...]
+    #: Names of the signed headers.
     headers: tuple[str, ...]
+    #: The signature in hexadecimal digits.
     value: str
+    #: The time of the request, as it was sent.
     at: str
+    #: The life of a presigned address; None for a signature in headers.
     expires_seconds: int | None = None
 
     @property
@@ -62,7 +57,8 @@ def parse(request: Request) -> Signature | None:
     """
     header = request.headers.get("authorization", "")
     if header.startswith(ALGORITHM):
-        parts = dict(_FIELD.findall(header[len(ALGORITHM) :]))
+        found = _FIELD.findall(header, len(ALGORITHM))
+        parts = {name: value.rstrip() for name, value in found}
         at = request.headers.get("x-amz-date", "")
         return _made(
             parts.get("Credential"), parts.get("SignedHeaders"), parts.get("Signature"), at
@@ -88,12 +84,11 @@ def _made(
     at: str,
     expires: int | None = None,
 ) -> Signature:
-    given = {"Credential": credential, "SignedHeaders": headers, "Signature": value}
-    missing = [name for name, text in given.items() if not text]
-    if missing or credential is None or headers is None or value is None:
+    if not (credential and headers and value):
+        given = {"Credential": credential, "SignedHeaders": headers, "Signature": value}
+        missing = next(name for name, text in given.items() if not text)
         raise ServiceError(
-            INCOMPLETE_SIGNATURE,
-            f"Authorization header requires '{missing[0]}' parameter.",
+            INCOMPLETE_SIGNATURE, f"Authorization header requires '{missing}' parameter."
         )
     key, *scope = credential.split("/")
     return Signature(key, tuple(scope), tuple(headers.lower().split(";")), value, at, expires)
