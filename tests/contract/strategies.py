@@ -31,6 +31,7 @@ limits = st.fixed_dictionaries(
         "priority_aging_ms": st.sampled_from([0, 1_000]),
         "bury_at": st.sampled_from([0, 1]),
         "max_receives": st.sampled_from([0, 1, 2, 2]),
+        "dead_letter_queue": st.sampled_from([None, "orders", "mail", "mail-dlq"]),
     },
 )
 decisions: st.SearchStrategy[Decision] = st.one_of(

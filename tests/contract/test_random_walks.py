@@ -368,7 +368,7 @@ class SideBySide(RuleBasedStateMachine):
         self.both(lambda engine, _: engine.store.declare_queue(queue, {"paused": paused}))
 
     @rule(queue=queues, changes=limits)
-    def set_limits(self, queue: str, changes: dict[str, int]) -> None:
+    def set_limits(self, queue: str, changes: dict[str, Any]) -> None:
         self.counts_change |= bool({"bury_at", "max_receives"} & {*changes})
 
         def change(engine: Engine, _: int) -> QueueInfo:
