@@ -116,7 +116,14 @@ def forget_purges() -> None:
     rewrite("STORE_QUEUE_DOCUMENT", "ms = excluded.purged_at_ms", "ms = 0 * excluded.purged_at_ms")
 
 
+def forget_deletions() -> None:
+    """A queue is deleted, and nobody knows when."""
+    cls: Any = endpoint.SQLEndpoint
+    cls.remove_queue = lambda self, name: self.delete_queue(name, force=True)
+
+
 BUGS = (
+    forget_deletions,
     store_over_the_changes_of_others,
     forget_purges,
     answer_a_send_before_its_commit,
@@ -141,10 +148,13 @@ SEEN_BY = [
         "store_over_the_changes_of_others",
         _RACES + "test_no_change_of_several_at_once_is_lost[sqlite]",
     ),
-    (
-        "forget_purges",
-        "tests/serve/test_sqs_queues.py::"
-        "test_the_rules_of_a_minute_hold_for_all_servers_of_a_database[sqlite]",
+    *(
+        (
+            bug,
+            "tests/serve/test_sqs_queues.py::"
+            "test_the_rules_of_a_minute_hold_for_all_servers_of_a_database[sqlite]",
+        )
+        for bug in ("forget_purges", "forget_deletions")
     ),
     (
         "answer_a_send_before_its_commit",
