@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -50,6 +51,14 @@ def seen(orders: Queue, message: Delivery) -> tuple[float, str] | None:
     return None if found is None else (found.fraction, found.text)
 
 
+def nothing_is_being_written() -> bool:
+    """Return whether the thread that writes reports waits for its next second, or has ended."""
+    frames = sys._current_frames()
+    writers = [thread for thread in threading.enumerate() if thread.name == "progress"]
+    codes = [frames[one.ident].f_code for one in writers if one.ident in frames]
+    return codes == [threading.Condition.wait.__code__] * len(writers)
+
+
 def work(dq: DurableQ) -> None:
     """Run a worker until nothing is left."""
     Worker(dq, WorkerOptions("", dq.url, "worker", drain=True)).run()
@@ -80,6 +89,7 @@ def test_of_many_reports_the_first_is_stored_at_once_and_the_newest_a_second_lat
     wait_for(lambda: seen(orders, message) == (0.01, ""))
     for number in range(2, 100):
         message.progress(number / 100)
+    wait_for(nothing_is_being_written)
     assert written == [[(message.id, 0.01)]]
     monkeypatch.setattr(reports, "EVERY_SECONDS", 0.01)
     message.progress(0.995)
