@@ -222,9 +222,13 @@ def continued_meanwhile(task_id: str) -> Conflict:
     )
 
 
-def one_at_a_time(queue: str) -> Conflict:
+class RedriveRunning(Conflict):
+    """A redrive task of all of a queue is running, and there is one at a time."""
+
+
+def one_at_a_time(queue: str) -> RedriveRunning:
     """Return the error for a second running task of a whole queue."""
-    return Conflict(
+    return RedriveRunning(
         f"A redrive task of all of queue {shown(queue)} is running; there is one at a time. Wait "
         "for its end, or cancel it (durableq dlq cancel)."
     )

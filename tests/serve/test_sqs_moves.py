@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from durableq.model.dead_letters import one_at_a_time
 from durableq.model.errors import Busy
 from durableq.serve.errors import ServiceError
 from durableq.serve.sqs import attending
@@ -185,6 +186,20 @@ def test_of_two_servers_one_starts_a_task(sqs: Sqs) -> None:
     assert newest(sqs)["TaskHandle"] == handle
     task_id, arn = parse_move(handle)
     assert (str(UUID(task_id)), arn) == (task_id, DEAD)
+
+
+def test_a_task_is_refused_beside_one_that_has_ended_since(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead_letters(sqs, 1)
+    store: Any = sqs.app.store
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise one_at_a_time("orders-dlq")
+
+    monkeypatch.setattr(store, "start_redrive", refuse)
+    said = sqs.refusal("StartMessageMoveTask", SourceArn=DEAD)
+    assert said.startswith("InvalidParameterValue: There is already a task running.")
 
 
 def test_a_task_moves_messages_to_another_queue(sqs: Sqs) -> None:

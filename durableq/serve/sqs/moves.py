@@ -12,7 +12,13 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from durableq.client.coroutines import read, write
-from durableq.model.dead_letters import RedriveFailure, RedriveState, RedriveTask, WholeQueue
+from durableq.model.dead_letters import (
+    RedriveFailure,
+    RedriveRunning,
+    RedriveState,
+    RedriveTask,
+    WholeQueue,
+)
 from durableq.model.decisions import Requeue
 from durableq.model.errors import Conflict, UnknownQueue
 from durableq.serve.context import Context
@@ -105,12 +111,12 @@ def _start(
         return redrive.start_redrive(
             WholeQueue(source.key), Requeue(), to_queue=to_queue, actor=ACTOR, rate=rate
         )
+    except RedriveRunning as error:
+        raise invalid(
+            "There is already a task running. Only one active task is allowed for a source queue "
+            "arn at a given time."
+        ) from error
     except Conflict as error:
-        if any(task.state is RedriveState.RUNNING for task in _moves(store, source)):
-            raise invalid(
-                "There is already a task running. Only one active task is allowed for a source "
-                "queue arn at a given time."
-            ) from error
         raise invalid(str(error)) from error
 
 
