@@ -8,6 +8,7 @@ from typing import Any
 
 from durableq.client import committing
 from durableq.engines.sql import endpoint
+from durableq.model.message import Received
 from durableq.serve.sqs import polling, receiving, sending, settling
 from durableq.store.core import Capability, Release
 from tests.sabotage.texts import rewrite
@@ -98,6 +99,20 @@ def miss_the_writes_of_others() -> None:
     cls._follow = sleep
 
 
+def keep_the_turn_of_a_poll_that_failed() -> None:
+    """A message that a woken receive did not get wakes no other receive."""
+    cls: Any = polling.Polls
+
+    async def keep(self: Any, call: Any, seconds: float) -> Any:
+        while await self._turn(call, seconds):
+            received = await polling.receive(self._store, call)
+            if received.messages:
+                return received
+        return Received([], [], 0)
+
+    cls.receive = keep
+
+
 def store_over_the_changes_of_others() -> None:
     """A document is stored whatever has become of the one that it was made of."""
     module: Any = endpoint
@@ -124,6 +139,7 @@ def forget_deletions() -> None:
 
 BUGS = (
     forget_deletions,
+    keep_the_turn_of_a_poll_that_failed,
     store_over_the_changes_of_others,
     forget_purges,
     answer_a_send_before_its_commit,
@@ -140,6 +156,10 @@ _LEASES = "tests/serve/test_sqs_leases.py::"
 _POLLING = "tests/serve/test_sqs_polling.py::"
 _RACES = "tests/serve/test_sqs_races.py::"
 SEEN_BY = [
+    (
+        "keep_the_turn_of_a_poll_that_failed",
+        _POLLING + "test_a_message_that_a_woken_poll_does_not_get_wakes_another[hung up]",
+    ),
     (
         "store_over_the_changes_of_others",
         _RACES + "test_of_several_that_create_a_queue_one_set_of_attributes_wins[sqlite]",

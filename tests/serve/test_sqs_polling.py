@@ -228,6 +228,37 @@ def test_a_poll_whose_receive_or_look_failed_wakes_with_the_next_send(
     assert time.monotonic() - began < scaled(5)
 
 
+@pytest.mark.parametrize("hangs_up", [True, False], ids=["hung up", "busy"])
+def test_a_message_that_a_woken_poll_does_not_get_wakes_another(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch, hangs_up: bool
+) -> None:
+    url = sqs.queue()
+    receive, begun = polling.receive, asyncio.Event()
+
+    async def fail(store: Store, call: Receive) -> Received:
+        if polling.polls_of(store).looks and not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait() if hangs_up else None
+            raise Busy
+        return await receive(store, call)
+
+    async def poll() -> Any:
+        first = asyncio.create_task(sqs.ask("ReceiveMessage", url, WaitTimeSeconds=WAIT))
+        await waiting(sqs, url)
+        second = asyncio.create_task(sqs.ask("ReceiveMessage", url, WaitTimeSeconds=WAIT))
+        await waiting(sqs, url, 2)
+        monkeypatch.setattr(polling, "receive", fail)
+        await sqs.ask("SendMessage", url, MessageBody="x")
+        await begun.wait()
+        if hangs_up:
+            first.cancel()
+        with pytest.raises(asyncio.CancelledError if hangs_up else Busy):
+            await first
+        return await second
+
+    assert sqs.run(poll).get("Messages")
+
+
 def test_maintenance_goes_on_beside_the_requests(sqs: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attending, "MAINTENANCE_SECONDS", 0.01)
     store: Any = sqs.app.store

@@ -54,22 +54,25 @@ class Polls:
         #: The looks so far, for tests.
         self.looks = 0
 
-    async def receive(self, call: Receive, seconds: float, wait_ms: int | None) -> Received:
+    async def receive(self, call: Receive, seconds: float) -> Received:
         """Wait for messages and lease them; without any message, after the time.
 
         Args:
             call: the receive, which has found none.
             seconds: the longest wait.
-            wait_ms: as the receive returned it.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + seconds
-        while (left := ends_at - loop.time()) > 0 and await self._turn(call, left):
-            received = await receive(self._store, call)
-            if received.messages:
-                return received
-            # Another was first. The next look says when; a message that is sent before that wakes.
-            self._deferred[call.queue] = loop.time() + WRITES_SECONDS
+        try:
+            while (left := ends_at - loop.time()) > 0 and await self._turn(call, left):
+                received = await receive(self._store, call)
+                if received.messages:
+                    return received
+                # Another was first. The queue is looked at again after this time.
+                self._deferred[call.queue] = loop.time() + WRITES_SECONDS
+        except BaseException:
+            self._changed.set()  # the message that it was woken for is for another
+            raise
         return Received([], [], 0)
 
     @property
@@ -94,10 +97,6 @@ class Polls:
         self._look_soon()
         try:
             await asyncio.wait({waiter.turn}, timeout=seconds)
-        except BaseException:
-            if waiter.turn.done():
-                self._changed.set()  # the message is for another
-            raise
         finally:
             self._leave(call.queue, waiter)
         return waiter.turn.done()

@@ -105,7 +105,7 @@ async def _received(
             return []
     received: Received | None = await receive(context.store, call)
     if received is not None and not received.messages and seconds:
-        waiting = polls_of(context.store).receive(call, seconds, received.wait_ms)
+        waiting = polls_of(context.store).receive(call, seconds)
         received = await context.stopping.unless_set(waiting)
     messages = [] if received is None else received.messages
     in_flight(context.store).note(queue.key, len(messages))
