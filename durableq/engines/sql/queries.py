@@ -122,33 +122,34 @@ def leased(tx: Transaction, owner: int) -> list[Message]:
 
 def ready_in_ms(tx: Transaction, names: Sequence[str]) -> int | None:
     """Return in how long a receive on one of these queues may bring something."""
-    found = _queues_ready_in(tx, names)
-    for name in names:
-        if name not in found:
-            raise UnknownQueue(name)
-    waits = (_ready_in_ms(tx, row) for row in found.values())
-    return min((one for one in waits if one is not None), default=None)
+    rows = tx.run(tx.sql.READY_IN, names=tx.list_of(list(names))).fetchall()
+    if len(rows) < len(names):  # or a name comes twice
+        found = {row[0] for row in rows}
+        for name in names:
+            if name not in found:
+                raise UnknownQueue(name)
+    waits_ms = []
+    for row in rows:
+        wait_ms = _ready_in_ms(tx, row)
+        if wait_ms is not None:
+            waits_ms.append(wait_ms)
+    return min(waits_ms, default=None)
 
 
 def readiness(tx: Transaction, wanted: Mapping[str, int]) -> dict[str, Readiness]:
     """Return when each queue has messages for a receive; see Endpoint.readiness."""
     found = {}
-    for name, row in _queues_ready_in(tx, list(wanted)).items():
-        due_ms, queue_id = _ready_in_ms(tx, row), row[2]
+    for row in tx.run(tx.sql.READY_IN, names=tx.list_of(list(wanted))).fetchall():
+        name, _, _, queue_id, *_ = row
+        due_ms = _ready_in_ms(tx, row)
         number = count_ready(tx, queue_id, wanted[name]).number if due_ms == 0 else 0
         found[name] = Readiness(due_ms, number)
     return found
 
 
-def _queues_ready_in(tx: Transaction, names: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """Return the rest of the rows of READY_IN by name."""
-    rows = tx.run(tx.sql.READY_IN, names=tx.list_of(list(names))).fetchall()
-    return {name: tuple(rest) for name, *rest in rows}
-
-
 def _ready_in_ms(tx: Transaction, row: tuple[Any, ...]) -> int | None:
-    """Return in how long a receive on the queue of this row may bring something."""
-    revision, paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms = row
+    """Return in how long a receive on the queue of a row of READY_IN may bring something."""
+    _, revision, paused, queue_id, limits, is_ready, delayed_until_ms, lease_until_ms = row
     if revision in MARKS:
         return 0  # a receive says where the store was moved
     if paused:
