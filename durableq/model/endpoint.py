@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from durableq.model.errors import InvalidInput
+from durableq.model.errors import Conflict, InvalidInput
 from durableq.model.queues import DEAD_LETTER_SUFFIX
 
 #: Of each text of a document: a policy of SQS has up to 64 KiB.
@@ -56,6 +56,14 @@ class Readiness(NamedTuple):
     due_ms: int | None
     #: 0 unless it is due now.
     number: int
+
+
+def needs_a_receive(id_: str, queue: str) -> Conflict:
+    """Return the error of a message that cannot be leased under an older receipt."""
+    return Conflict(
+        f"Message {id_} of queue {queue!r} was given back. It has a key, a group or a time of its "
+        "next try, so only a receive can lease it again."
+    )
 
 
 def check_document(attributes: str, tags: str) -> None:

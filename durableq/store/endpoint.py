@@ -41,8 +41,8 @@ class Endpoint(Protocol):
     ) -> Receipt | None:
         """Lease a message once more under the receipt of its last receive, uncounted.
 
-        It is for a message of a queue without groups that is ready again, was not received since,
-        and has no key. One that is in flight stays as it is.
+        It is for a message that is ready again and was not received since. One that is in flight
+        stays as it is.
 
         Args:
             receipt: of the receive.
@@ -52,9 +52,11 @@ class Endpoint(Protocol):
 
         Returns:
             The receipt under which the message is in flight now: this one, or that of a later
-            receive. None: it is not in flight in this queue.
+            receive. None: it is not in this queue, or was received since and is not in flight.
 
         Raises:
+            Conflict: it was not received since, and only a receive can lease it: it has a key, is
+                in a queue with groups, or waits for its next try.
             InvalidInput: the length of the lease is out of bounds.
         """
         ...

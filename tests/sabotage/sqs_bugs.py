@@ -42,7 +42,7 @@ def delete_by_an_old_handle() -> None:
 
 def take_up_the_lease_of_an_older_receive() -> None:
     """A handle of a standard queue deletes its message although it was received since."""
-    rewrite("LEASE_AGAIN", "receive_count = :receives", "receive_count >= :receives")
+    rewrite("NOT_RECEIVED_SINCE", "receive_count = :receives", "receive_count >= :receives")
 
 
 def keep_the_lease_of_a_client_that_is_gone() -> None:

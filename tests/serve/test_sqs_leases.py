@@ -182,6 +182,20 @@ def test_a_handle_deletes_its_message_after_a_visibility_of_0(timed: Sqs) -> Non
     assert timed.counts(url) == (0, 0, 0)
 
 
+def test_a_message_with_a_key_that_was_given_back_is_refused_by_its_handle(timed: Sqs) -> None:
+    url = timed.queue()
+    timed.app.queue("q").send("x", key="k")
+    (message,) = timed.receive(url)
+    handle = {"ReceiptHandle": message["ReceiptHandle"]}
+    change = ("ChangeMessageVisibility", url)
+    timed(*change, **handle, VisibilityTimeout=0)
+    said = timed.refusal("DeleteMessage", url, **handle)
+    assert said.endswith("is invalid. Reason: The receipt handle has expired.")
+    said = timed.refusal(*change, **handle, VisibilityTimeout=60)
+    assert said.startswith("AWS.SimpleQueueService.MessageNotInflight: ")
+    assert timed.counts(url) == (1, 0, 0)
+
+
 def test_a_message_is_leased_for_12_hours_at_most(timed: Sqs, clock: FakeClock) -> None:
     url = timed.queue()
     timed.send(url)

@@ -8,7 +8,14 @@ from collections.abc import Mapping, Sequence
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.control import MemoryControl
 from durableq.engines.memory.tables import Lease
-from durableq.model.endpoint import IDENTITY, QueueDocument, Readiness, check_document, name_at
+from durableq.model.endpoint import (
+    IDENTITY,
+    QueueDocument,
+    Readiness,
+    check_document,
+    name_at,
+    needs_a_receive,
+)
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
 from durableq.model.message import Envelope, Receipt, State
@@ -45,11 +52,11 @@ class MemoryEndpoint(MemoryControl, Endpoint):
             return None
         if row.state is State.IN_FLIGHT:
             return row.receipt
-        counts = row.receive_count, row.recovery_count
-        is_same = row.state is State.READY and counts == (receive_count, recovery_count)
-        has_groups = self._queue(row.queue).settings.group_concurrency
-        if not is_same or has_groups or row.draft.key is not None:
+        if (row.receive_count, row.recovery_count) != (receive_count, recovery_count):
             return None
+        has_groups = self._queue(row.queue).settings.group_concurrency
+        if has_groups or row.state is not State.READY or row.draft.key is not None:
+            raise needs_a_receive(row.id, row.queue)
         lease = Lease(receipt.token, self._clock.lease_ms() + visibility_ms, 0)
         return self._put(row, state=State.IN_FLIGHT, lease=lease).receipt
 

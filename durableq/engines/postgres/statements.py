@@ -944,20 +944,29 @@ durableq_message.state + 0 = 1""",
         "in_queue",
     ),
 )
+NOT_RECEIVED_SINCE = Named(
+    """\
+SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id = $1::BIGINT AND durableq_message.queue_id + 0 = $2::BIGINT AND
+durableq_message.receive_count = $3::BIGINT AND durableq_message.recovery_count = $4::BIGINT""",
+    (
+        "of",
+        "in_queue",
+        "receives",
+        "recoveries",
+    ),
+)
 LEASE_AGAIN = Named(
     """\
 UPDATE durableq_message SET state=1, lease_until_ms=$1::BIGINT, receipt=$2, owner_id=$3::BIGINT
-WHERE durableq_message.id = $4::BIGINT AND durableq_message.queue_id + 0 = $5::BIGINT AND
-durableq_message.state + 0 = 0 AND durableq_message.receive_count = $6::BIGINT AND
-durableq_message.recovery_count = $7::BIGINT AND durableq_message.key IS NULL""",
+WHERE durableq_message.id = $4::BIGINT AND durableq_message.state + 0 = 0 AND
+durableq_message.key IS NULL""",
     (
         "until",
         "token",
         "owner",
         "of",
-        "in_queue",
-        "receives",
-        "recoveries",
     ),
 )
 # QUEUE_DOCUMENT: queue

@@ -21,6 +21,7 @@ from durableq.model.endpoint import (
     Readiness,
     check_document,
     name_at,
+    needs_a_receive,
 )
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
@@ -135,11 +136,12 @@ def _lease_again(
     held = tx.run(tx.sql.IN_FLIGHT_UNDER, **of_message).fetchone()
     if held is not None:
         return receipt._replace(token=bytes(held[0]).hex())
-    if row.limits & groups.GROUPS:
+    if tx.run(tx.sql.NOT_RECEIVED_SINCE, **of_message, **counts).fetchone() is None:
         return None
     lease = {"owner": tx.owner_outside, "until": tx.lease_now_ms + visibility_ms, "token": token}
-    if tx.run(tx.sql.LEASE_AGAIN, **of_message, **counts, **lease).rowcount != 1:
-        return None
+    has_groups = row.limits & groups.GROUPS
+    if has_groups or tx.run(tx.sql.LEASE_AGAIN, of=of_message["of"], **lease).rowcount != 1:
+        raise needs_a_receive(receipt.message_id, receipt.queue)
     count_leases(tx, row.id, row.limits, 1)
     return receipt
 

@@ -63,6 +63,7 @@ class Statements(Protocol):
     ENVELOPES: str
     ENVELOPES_ONE: str
     IN_FLIGHT_UNDER: str
+    NOT_RECEIVED_SINCE: str
     LEASE_AGAIN: str
     QUEUE_DOCUMENT: str
     QUEUE_DOCUMENTS: str

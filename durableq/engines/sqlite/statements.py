@@ -785,11 +785,15 @@ SELECT durableq_message.receipt
 FROM durableq_message
 WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
 durableq_message.state + 0 = 1"""
+NOT_RECEIVED_SINCE = """\
+SELECT durableq_message.id
+FROM durableq_message
+WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
+durableq_message.receive_count = :receives AND durableq_message.recovery_count = :recoveries"""
 LEASE_AGAIN = """\
 UPDATE durableq_message SET state=1, lease_until_ms=:until, receipt=:token, owner_id=:owner
-WHERE durableq_message.id = :of AND durableq_message.queue_id + 0 = :in_queue AND
-durableq_message.state + 0 = 0 AND durableq_message.receive_count = :receives AND
-durableq_message.recovery_count = :recoveries AND durableq_message."key" IS NULL"""
+WHERE durableq_message.id = :of AND durableq_message.state + 0 = 0 AND durableq_message."key" IS
+NULL"""
 # QUEUE_DOCUMENT: queue
 QUEUE_DOCUMENT = """\
 SELECT durableq_queue.name, durableq_queue.created_at_ms,

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, Final
 
 from durableq.client.coroutines import commit, read, write
+from durableq.model.errors import Conflict
 from durableq.model.message import Completion, Message, Outcome, Receipt
 from durableq.model.states import State
 from durableq.serve.context import Context
@@ -68,11 +69,10 @@ async def _delete(
     outcomes = await _settle(context, queue, living)
     stale = [handle for handle, outcome in outcomes.items() if outcome is Outcome.STALE]
     if not queue.is_fifo:
-        leased = [one for one in stale if await _lease_again(context, one) == one.receipt]
-        outcomes |= await _settle(context, queue, leased)
+        outcomes |= await _settle_again(context, queue, stale)
     return [
         invalid_value(handle, "ReceiptHandle", _EXPIRED)
-        if queue.is_fifo and outcomes.get(handle, Outcome.STALE) is Outcome.STALE
+        if outcomes.get(handle, Outcome.STALE) is Outcome.STALE
         else None
         for handle in handles
     ]
@@ -89,12 +89,31 @@ async def _settle(
     return dict(zip(handles, settled, strict=True))
 
 
+async def _settle_again(
+    context: Context, queue: ServedQueue, handles: Sequence[Handle]
+) -> dict[Handle, Outcome]:
+    """End messages whose leases have ended; DONE too for those that were received since."""
+    outcomes, leased = {}, []
+    for handle in handles:
+        try:
+            is_leased = await _lease_again(context, handle) == handle.receipt
+        except Conflict:
+            outcomes[handle] = Outcome.STALE
+        else:
+            outcomes[handle] = Outcome.DONE
+            leased += [handle] if is_leased else []
+    return outcomes | await _settle(context, queue, leased)
+
+
 async def _lease_again(context: Context, handle: Handle) -> Receipt | None:
     """Lease the message of a standard queue whose lease has ended, if it is there.
 
     Returns:
         The receipt under which it is in flight now: that of the handle, or of a later receive.
         None: it is not in flight.
+
+    Raises:
+        Conflict: it was given back, and only a receive can lease it.
     """
     endpoint = context.store.require(Capability.ENDPOINT)
     counts = handle.receive_count, handle.recovery_count
@@ -181,10 +200,19 @@ async def _extend(
     outcomes = [Outcome.STALE if one in expired else next(found) for one in handles]
     for place, handle in enumerate(handles):
         if outcomes[place] is Outcome.STALE and not queue.is_fifo:
-            outcomes[place] = Outcome.DONE
-            if (receipt := await _lease_again(context, handle)) is not None:
-                await commit(context.store, Extend([receipt], visibility_ms))
+            outcomes[place] = await _extend_again(context, handle, visibility_ms)
     return outcomes
+
+
+async def _extend_again(context: Context, handle: Handle, visibility_ms: int) -> Outcome:
+    """Change the lease that a message has, under whatever receipt, or give it one."""
+    try:
+        receipt = await _lease_again(context, handle)
+    except Conflict:
+        return Outcome.STALE
+    if receipt is not None:
+        await commit(context.store, Extend([receipt], visibility_ms))
+    return Outcome.DONE
 
 
 def _not_changed(handle: Handle, outcome: Outcome) -> ServiceError | None:

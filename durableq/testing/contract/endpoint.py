@@ -386,11 +386,19 @@ class LeaseAgainContract(StoreCase):
         store.extend([receipt(one) for one in receive(store)], 0)
         assert self._again(store, message) is None
 
-    def test_a_message_with_a_key_or_an_order_is_not_leased(self, store: FullStore) -> None:
-        assert self._again(store, self._returned(store, key="k")) is None
+    def test_a_message_that_only_a_receive_can_lease_is_refused(self, store: FullStore) -> None:
+        send(store, 0)
+        [waiting] = receive(store)
+        fail(store, receipt(waiting), retry_in_ms=60_000)
+        keyed = self._returned(store, key="k")
+        for message in (keyed, waiting):
+            with pytest.raises(Conflict, match="only a receive"):
+                self._again(store, message)
         store.purge(ORDERS)
         store.declare_queue(ORDERS, {"group_concurrency": 1})
-        assert self._again(store, self._returned(store, group="g")) is None
+        grouped = self._returned(store, group="g")
+        with pytest.raises(Conflict, match="only a receive"):
+            self._again(store, grouped)
 
     def test_it_counts_as_in_flight(self, store: FullStore) -> None:
         store.declare_queue(ORDERS, {"max_in_flight": 1})

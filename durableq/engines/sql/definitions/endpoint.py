@@ -69,16 +69,17 @@ IN_FLIGHT_UNDER = Statement(
         _m.id == _p("of"), found_by_id_in_queue, has_state(_m.state, State.IN_FLIGHT)
     )
 )
-LEASE_AGAIN = Statement(
-    update(message)
-    .where(
+NOT_RECEIVED_SINCE = Statement(
+    select(_m.id).where(
         _m.id == _p("of"),
         found_by_id_in_queue,
-        has_state(_m.state, State.READY),
         _m.receive_count == _p("receives"),
         _m.recovery_count == _p("recoveries"),
-        _m.key.is_(None),
     )
+)
+LEASE_AGAIN = Statement(
+    update(message)
+    .where(_m.id == _p("of"), has_state(_m.state, State.READY), _m.key.is_(None))
     .values(state=in_flight, receipt=_p("token"), owner_id=_p("owner"), lease_until_ms=_p("until"))
 )
 
