@@ -10,6 +10,7 @@ from durableq.model.message import Envelope, Receipt
 from durableq.model.queues import Changes
 
 NO_CHANGES: Final[Changes] = {}
+NO_SOURCES: Final[Mapping[str, int]] = {}
 
 
 class Endpoint(Protocol):
@@ -104,6 +105,7 @@ class Endpoint(Protocol):
         *,
         expected: int | None,
         changes: Changes = NO_CHANGES,
+        sources: Mapping[str, int] = NO_SOURCES,
     ) -> bool:
         """Store the document of a queue and change its settings, if nobody has meanwhile.
 
@@ -115,12 +117,14 @@ class Endpoint(Protocol):
                 created.
             changes: as for `declare_queue`, in the same transaction. The queue was modified now if
                 there are any, or the attributes are others.
+            sources: queues whose dead-letter queue this one becomes, in the same transaction, with
+                the versions of their present documents. Their documents stay as they are.
 
         Returns:
             Whether it was stored; otherwise nothing was changed.
 
         Raises:
-            UnknownQueue: there is no such queue, or no such dead-letter queue.
+            UnknownQueue: there is no such queue, or source, or dead-letter queue.
             InvalidInput: a text is over MAX_DOCUMENT_CHARS; or as `declare_queue`.
         """
         ...

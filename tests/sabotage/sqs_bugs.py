@@ -9,7 +9,7 @@ from typing import Any
 from durableq.client import committing
 from durableq.engines.sql import endpoint
 from durableq.model.message import Received
-from durableq.serve.sqs import polling, receiving, sending, settling
+from durableq.serve.sqs import changing, polling, receiving, sending, settling
 from durableq.store.core import Capability, Release
 from tests.sabotage.texts import rewrite
 
@@ -118,10 +118,10 @@ def store_over_the_changes_of_others() -> None:
     module: Any = endpoint
     store = module._store
 
-    def over(tx: Any, queue: str, attributes: str, tags: str, expected: Any, changes: Any) -> bool:
+    def over(tx: Any, queue: str, attributes: str, tags: str, _: Any, *others: Any) -> bool:
         there = tx.find_queue(queue) is not None
         expected = module._document(tx, queue).version if there else None
-        return bool(store(tx, queue, attributes, tags, expected, changes))
+        return bool(store(tx, queue, attributes, tags, expected, *others))
 
     module._store = over
 
@@ -137,7 +137,21 @@ def forget_deletions() -> None:
     cls.remove_queue = lambda self, name: self.delete_queue(name, force=True)
 
 
+def forget_who_waits_for_a_dead_letter_queue() -> None:
+    """A dead-letter queue that is made anew does not get the letters of those that name it."""
+    module: Any = changing
+    module._sources = lambda *_: {}
+
+
+def take_sources_that_have_changed() -> None:
+    """A new queue gets the letters of one that has named it, whatever that names now."""
+    module: Any = endpoint
+    module._has_versions = lambda *_: True
+
+
 BUGS = (
+    forget_who_waits_for_a_dead_letter_queue,
+    take_sources_that_have_changed,
     forget_deletions,
     keep_the_turn_of_a_poll_that_failed,
     store_over_the_changes_of_others,
@@ -151,11 +165,20 @@ BUGS = (
     delete_from_a_fifo_queue_after_the_lease,
     miss_the_writes_of_others,
 )
+_DEAD = "tests/serve/test_sqs_dead_letters.py::"
 _FIFO = "tests/serve/test_sqs_fifo.py::"
 _LEASES = "tests/serve/test_sqs_leases.py::"
 _POLLING = "tests/serve/test_sqs_polling.py::"
 _RACES = "tests/serve/test_sqs_races.py::"
 SEEN_BY = [
+    (
+        "forget_who_waits_for_a_dead_letter_queue",
+        _DEAD + "test_a_policy_still_names_a_dead_letter_queue_that_was_deleted[sqlite]",
+    ),
+    (
+        "take_sources_that_have_changed",
+        _DEAD + "test_a_queue_that_names_a_new_one_changes_while_that_is_created[sqlite]",
+    ),
     (
         "keep_the_turn_of_a_poll_that_failed",
         _POLLING + "test_a_message_that_a_woken_poll_does_not_get_wakes_another[hung up]",

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from durableq.serve.sqs import attend
+from durableq.serve.sqs import attend, changing, documents
+from durableq.serve.sqs.names import QueueName
 from durableq.store.core import Capability
 from durableq.testing.fakes import FakeClock
 from tests.engine import loops
@@ -236,9 +237,15 @@ def test_a_move_task_sends_each_message_to_its_source(sqs: Sqs) -> None:
     assert sqs.counts(dead) == (0, 0, 0)
 
 
+@ON_BOTH
 def test_a_policy_still_names_a_dead_letter_queue_that_was_deleted(sqs: Sqs) -> None:
-    """No dead letter is lost meanwhile: they go to a queue of their own, which is listed then."""
+    """No dead letter is lost meanwhile: they go to a queue of their own, which is listed then.
+
+    A new queue of the name gets the next ones, unless it is not for this source.
+    """
     url, dead = pair(sqs)
+    since = ("CreatedTimestamp", "LastModifiedTimestamp", "RedrivePolicy")
+    before = sqs.attributes(url, *since)
     named = sqs.attributes(url)["RedrivePolicy"]
     sqs("DeleteQueue", dead)
     assert sqs.attributes(url)["RedrivePolicy"] == named
@@ -248,10 +255,44 @@ def test_a_policy_still_names_a_dead_letter_queue_that_was_deleted(sqs: Sqs) -> 
     die(sqs, url)
     assert sqs("ListQueues") == {"QueueUrls": [url, f"{url}-dlq"]}
     assert sqs.bodies(f"{url}-dlq") == ["hello"]
-    dead = sqs.queue("dead")
-    assert json.loads(sqs.attributes(url)["RedrivePolicy"])["deadLetterTargetArn"] == f"{ARN}q-dlq"
-    sqs("SetQueueAttributes", url, Attributes={"RedrivePolicy": named})
+    assert sqs.queue("dead", RedriveAllowPolicy='{"redrivePermission":"denyAll"}') == dead
+    assert sqs("ListDeadLetterSourceQueues", dead) == {"queueUrls": []}
+    sqs("DeleteQueue", dead)
+    sqs.queue("dead2")
+    other = sqs.queue("q2", RedrivePolicy=policy("dead2"))
+    assert sqs.queue("dead") == dead
     assert sqs("ListDeadLetterSourceQueues", dead) == {"queueUrls": [url]}
+    assert sqs.attributes(url, *since) == before
+    assert sqs.attributes(other)["RedrivePolicy"] == policy("dead2")
+    assert sqs.queue("q", RedrivePolicy=named) == url
+    sqs.send(url, "later")
+    die(sqs, url)
+    assert sqs.bodies(dead) == ["later"]
+    assert sqs.counts(f"{url}-dlq") == (0, 1, 0)
+
+
+@ON_BOTH
+def test_a_queue_that_names_a_new_one_changes_while_that_is_created(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last policy counts: it has taken its policy away, or it is deleted."""
+    url, dead = pair(sqs)
+    sqs.queue("gone", RedrivePolicy=policy("dead"))
+    sqs("DeleteQueue", dead)
+    put, store = documents.put, sqs.app.store
+
+    def late(*arguments: Any) -> bool:
+        monkeypatch.setattr(documents, "put", put)
+        changing.change(store, QueueName("q"), {"RedrivePolicy": ""})
+        store.require(Capability.ENDPOINT).remove_queue("gone")
+        return put(*arguments)
+
+    monkeypatch.setattr(documents, "put", late)
+    assert sqs.queue("dead") == dead
+    assert sqs("ListDeadLetterSourceQueues", dead) == {"queueUrls": []}
+    assert "RedrivePolicy" not in sqs.attributes(url)
+    assert store.require(Capability.INSPECT).queue("q").dead_letter_queue == "q-dlq"
+    assert sqs("ListQueues") == {"QueueUrls": [dead, url]}
 
 
 def test_the_messages_of_a_queue_that_is_its_own_dead_letter_queue_stay(sqs: Sqs) -> None:

@@ -19,10 +19,10 @@ from durableq.model.endpoint import (
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
 from durableq.model.message import Envelope, Receipt, State
-from durableq.model.queues import Changes
+from durableq.model.queues import DEAD_LETTER_QUEUE, Changes
 from durableq.model.units import check_whole
 from durableq.model.wire_message import DATABASE_BITS
-from durableq.store.endpoint import NO_CHANGES, Endpoint
+from durableq.store.endpoint import NO_CHANGES, NO_SOURCES, Endpoint
 
 
 class MemoryEndpoint(MemoryControl, Endpoint):
@@ -100,9 +100,12 @@ class MemoryEndpoint(MemoryControl, Endpoint):
         *,
         expected: int | None,
         changes: Changes = NO_CHANGES,
+        sources: Mapping[str, int] = NO_SOURCES,
     ) -> bool:
         """Store the document of a queue and change its settings, if nobody has meanwhile."""
         check_document(attributes, tags)
+        if any(self._document(name).version != known for name, known in sources.items()):
+            return False
         if expected is None:
             if queue in self._tables.queues:
                 return False
@@ -115,6 +118,8 @@ class MemoryEndpoint(MemoryControl, Endpoint):
         now_ms, has_changes = self._clock.now_ms(), bool(changes)
         changed = present.changed(attributes, tags, now_ms, has_changes=has_changes)
         self._tables.documents[queue] = changed
+        for source in sources:
+            self.declare_queue(source, {DEAD_LETTER_QUEUE: queue})
         return True
 
     @operation

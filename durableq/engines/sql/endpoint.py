@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from durableq.engines.sql import groups
@@ -26,10 +26,10 @@ from durableq.model.endpoint import (
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
 from durableq.model.message import Envelope, Receipt
-from durableq.model.queues import Changes
+from durableq.model.queues import DEAD_LETTER_QUEUE, Changes
 from durableq.model.units import check_whole
 from durableq.model.wire_message import DATABASE_BITS
-from durableq.store.endpoint import NO_CHANGES, Endpoint
+from durableq.store.endpoint import NO_CHANGES, NO_SOURCES, Endpoint
 
 #: Documents of all accounts that one statement reads.
 _PAGE: Final = 1_000
@@ -94,11 +94,14 @@ class SQLEndpoint(Operations, Endpoint):
         *,
         expected: int | None,
         changes: Changes = NO_CHANGES,
+        sources: Mapping[str, int] = NO_SOURCES,
     ) -> bool:
         """Store the document of a queue and change its settings, if nobody has meanwhile."""
         check_document(attributes, tags)
         with self._database.write() as tx:
-            return _store(tx, queue, attributes, tags, expected, changes)
+            return _has_versions(tx, sources) and _store(
+                tx, queue, attributes, tags, expected, changes, sources
+            )
 
     def purge_once(self, queue: str, within_ms: int) -> bool:
         """Purge a queue and note the time, unless it was purged so within this time."""
@@ -160,6 +163,11 @@ def _document(tx: Transaction, queue: str) -> QueueDocument:
     return QueueDocument(*row)
 
 
+def _has_versions(tx: Transaction, versions: Mapping[str, int]) -> bool:
+    """Return whether the documents of queues are still of these versions."""
+    return all(_document(tx, queue).version == known for queue, known in versions.items())
+
+
 def _store(
     tx: WriteTransaction,
     queue: str,
@@ -167,6 +175,7 @@ def _store(
     tags: str,
     expected: int | None,
     changes: Changes,
+    sources: Iterable[str],
 ) -> bool:
     if expected is None:
         if tx.find_queue(queue) is not None:
@@ -178,6 +187,8 @@ def _store(
     if expected is not None and changes:
         declare(tx, queue, changes)
     _put(tx, present.changed(attributes, tags, tx.now_ms, has_changes=bool(changes)))
+    for source in sources:
+        declare(tx, source, {DEAD_LETTER_QUEUE: queue})
     return True
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
+from durableq.model.endpoint import QueueDocument
 from durableq.model.errors import UnknownQueue
 from durableq.model.queues import DEAD_LETTER_QUEUE, dead_letter_name
+from durableq.serve.errors import ServiceError
 from durableq.serve.sqs import documents
 from durableq.serve.sqs.attributes import (
     REDRIVE_ALLOW_POLICY,
@@ -19,7 +23,7 @@ from durableq.serve.sqs.attributes import (
 )
 from durableq.serve.sqs.catalog import ServedQueue, load
 from durableq.serve.sqs.documents import Document
-from durableq.serve.sqs.names import QueueName, from_key
+from durableq.serve.sqs.names import QueueName, from_key, place
 from durableq.serve.sqs.redrive_policies import (
     RedriveAllowPolicy,
     RedrivePolicy,
@@ -32,6 +36,8 @@ from durableq.store.core import Capability, Store
 #: What makes a queue of the store one of SQS: no limit of receives, and no wait after a lease.
 _OF_SQS: Final = {"max_receives": 0, "bury_at": 1}
 _OF_FIFO: Final = {"group_concurrency": 1}
+#: Documents of queues that are read at once.
+_PAGE: Final = 1000
 
 
 def create(
@@ -42,6 +48,8 @@ def create(
     private: Document | None,
 ) -> bool:
     """Create a queue with its attributes and tags, in one transaction.
+
+    It becomes the dead-letter queue of those that have named it since it was deleted.
 
     Args:
         store: the engine.
@@ -56,7 +64,7 @@ def create(
 
     Raises:
         ServiceError: a policy is not valid, or attributes do not allow each other.
-        UnknownQueue: its dead-letter queue was deleted meanwhile.
+        UnknownQueue: its dead-letter queue was deleted meanwhile, or a queue that names it.
     """
     of_private: dict[str, Any] = {} if private is None else {DEAD_LETTER_QUEUE: None}
     of_fifo = _OF_FIFO if name.is_fifo else {}
@@ -66,7 +74,7 @@ def create(
     if SCOPE in kept:
         kept[SCOPE_IN_FORCE] = kept[SCOPE]
     document = Document(kept, tags, version=version)
-    return documents.put(store, name.key, document, changes)
+    return documents.put(store, name.key, document, changes, _sources(store, name, attributes))
 
 
 def change(store: Store, name: QueueName, attributes: Mapping[str, str]) -> None:
@@ -102,6 +110,45 @@ def _changes(store: Store, name: QueueName, attributes: Mapping[str, str]) -> di
         changes["max_receives"] = policy.max_receive_count if policy else 0
         changes[DEAD_LETTER_QUEUE] = policy.target.key if policy else None
     return changes
+
+
+def _sources(store: Store, name: QueueName, attributes: Mapping[str, str]) -> dict[str, int]:
+    """Return the queues that wait for a queue as their dead-letter queue.
+
+    Their policies name it, and it was deleted, so their dead letters go to their own meanwhile. The
+    value is the version of the document that says so.
+    """
+    allow = attributes.get(REDRIVE_ALLOW_POLICY)
+    allowed = redrive_allow_policy(allow) if allow else RedriveAllowPolicy()
+    found = {}
+    for document in _documents(store, place(name.account, name.region)):
+        if name.arn not in document.attributes:  # seldom: the others need not be parsed
+            continue
+        text = json.loads(document.attributes).get(REDRIVE_POLICY)
+        policy, source = redrive_policy(text) if text else None, from_key(document.queue)
+        if policy is None or policy.target != name or not _has_its_own(store, source, policy):
+            continue
+        with suppress(ServiceError):  # it is of the other kind, or not for this source
+            check_target(text, policy, source, allowed)
+            found[document.queue] = document.version
+    return found
+
+
+def _documents(store: Store, at: str) -> Iterator[QueueDocument]:
+    """Return the documents of the queues of an account and region."""
+    endpoint, after = store.require(Capability.ENDPOINT), ""
+    while page := endpoint.queue_documents(_PAGE, place=at, after=after):
+        yield from page
+        after = page[-1].queue
+
+
+def _has_its_own(store: Store, source: QueueName, policy: RedrivePolicy) -> bool:
+    """Return whether dead letters go to a queue's own, and otherwise as its policy says."""
+    info = store.require(Capability.INSPECT).queue(source.key)
+    return (
+        info.dead_letter_queue == dead_letter_name(source.key)
+        and info.settings.max_receives == policy.max_receive_count
+    )
 
 
 def _set(present: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from durableq.model.errors import Busy
 from durableq.model.queues import Changes
 from durableq.store.core import Capability, Store
-from durableq.store.endpoint import NO_CHANGES
+from durableq.store.endpoint import NO_CHANGES, NO_SOURCES
 
 #: Attempts to change a queue that other processes change too.
 ATTEMPTS: Final = 100
@@ -37,7 +37,13 @@ def load(store: Store, key: str) -> Document:
     return Document(json.loads(found.attributes), json.loads(found.tags), *times, found.version)
 
 
-def put(store: Store, key: str, document: Document, changes: Changes) -> bool:
+def put(
+    store: Store,
+    key: str,
+    document: Document,
+    changes: Changes,
+    sources: Mapping[str, int] = NO_SOURCES,
+) -> bool:
     """Store the next version of a document, and change settings of the queue with it.
 
     Args:
@@ -45,16 +51,17 @@ def put(store: Store, key: str, document: Document, changes: Changes) -> bool:
         key: the name of the queue in it.
         document: made of the present version.
         changes: of the settings, and of the dead-letter queue.
+        sources: queues whose dead-letter queue it becomes, with the versions of their documents.
 
     Returns:
         Whether it was stored; otherwise others have changed the queue meanwhile.
 
     Raises:
-        UnknownQueue: there is no such queue, or no such dead-letter queue.
+        UnknownQueue: there is no such queue, or source, or dead-letter queue.
     """
     texts = map(_text, (document.attributes, document.tags))
     stored: bool = store.require(Capability.ENDPOINT).store_queue_document(
-        key, *texts, expected=document.version, changes=changes
+        key, *texts, expected=document.version, changes=changes, sources=sources
     )
     return stored
 

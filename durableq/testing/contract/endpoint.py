@@ -181,6 +181,24 @@ class DocumentsContract(StoreCase):
             assert not create(name, '{"b":1}', "{}")
             assert (store.queue(name), store.queue_document(name)) == before
 
+    @needs(Capability.INSPECT)
+    def test_a_queue_becomes_the_dead_letter_queue_of_others_with_its_document(
+        self, store: FullStore
+    ) -> None:
+        store.declare_queue("mail", {})
+        store.store_queue_document("mail", '{"a":1}', "{}", expected=0)
+        before = store.queue_document("mail")
+        create = partial(store.store_queue_document, "late", "{}", "{}", expected=None)
+        assert not create(sources={ORDERS: 0, "mail": 0})
+        with pytest.raises(UnknownQueue):
+            create(sources={ORDERS: 0, "nowhere": 0})
+        with pytest.raises(UnknownQueue):
+            store.queue("late")
+        assert create(sources={ORDERS: 0, "mail": 1})
+        pointed = {name: store.queue(name).dead_letter_queue for name in (ORDERS, "mail", "late")}
+        assert pointed == {ORDERS: "late", "mail": "late", "late": "late-dlq"}
+        assert store.queue_document("mail") == before
+
     def test_settings_change_with_the_document_or_not_at_all(
         self, store: FullStore, clock: FakeClock
     ) -> None:
