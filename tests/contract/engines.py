@@ -10,7 +10,7 @@ from durableq.engines.sql.transactions import Operations
 from durableq.model.dead_letters import DeadLetterGroup
 from durableq.model.flow.sending import SHED
 from durableq.model.lifecycle import EDGES, Node, node_of
-from durableq.model.message import Duplicate, Event, HistoryEvent, Message, Receipt
+from durableq.model.message import Duplicate, Envelope, Event, HistoryEvent, Message, Receipt
 from durableq.model.queues import dead_letter_name
 from durableq.runtime.clock import shift
 from durableq.store.core import QueueInfo
@@ -101,6 +101,8 @@ class Engine:
             return answer.queue, self.names[answer.message_id]
         if isinstance(answer, Message):
             answer = answer._replace(id=self.names[answer.id])
+        if isinstance(answer, Envelope):  # of numbers as of ids, each engine leaves out others
+            answer = answer._replace(sequence=0)
         if isinstance(answer, Duplicate | HistoryEvent):
             answer = answer._replace(message_id=self.names[answer.message_id])
         if isinstance(answer, HistoryEvent) and answer.event is Event.REPLACED:

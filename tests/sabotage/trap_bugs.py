@@ -16,7 +16,7 @@ from tests.sabotage.texts import change
 def lock_and_look_in_one_statement() -> None:
     """The snapshot is older than the lock, which was waited for."""
     change("IF NOT pg_try_advisory_xact_lock_shared(@lock@) THEN", "IF false THEN")
-    where = "WHERE q.name = p_queue AND q.limits = 0 AND q.paused = 0"
+    where = "WHERE q.name = p_queue AND q.paused = 0 AND "
     locked = "(SELECT pg_advisory_xact_lock_shared(@lock@)::text) IS NOT NULL"
     change(where, where.replace("WHERE", f"WHERE {locked} AND"))
 

@@ -245,7 +245,7 @@ def test_a_message_that_a_woken_poll_does_not_get_wakes_another(
     async def poll() -> Any:
         first = asyncio.create_task(sqs.ask("ReceiveMessage", url, WaitTimeSeconds=WAIT))
         await waiting(sqs, url)
-        second = asyncio.create_task(sqs.ask("ReceiveMessage", url, WaitTimeSeconds=WAIT))
+        second = asyncio.create_task(sqs.ask("ReceiveMessage", url, WaitTimeSeconds=5))
         await waiting(sqs, url, 2)
         monkeypatch.setattr(polling, "receive", fail)
         await sqs.ask("SendMessage", url, MessageBody="x")

@@ -126,7 +126,6 @@ def test_a_schedule_that_is_made_after_the_first_use_is_stored_at_once(dq: Durab
         ((print,), {}, "Say when, and name the schedule"),
         (("@daily",), {}, "The name of a schedule"),
         (("@daily", "a b"), {}, "The name of a schedule"),
-        (("@daily", "a-dlq"), {}, "dead-letter queue"),
         (("0 0 30 2 *", "a"), {}, "no cron expression"),
         (("@daily", "a"), {"tz": "Mars/Base"}, "no time zone"),
         (("@daily", "a"), {"catch_up": "sometimes"}, "catch_up is"),

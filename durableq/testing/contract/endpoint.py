@@ -369,6 +369,7 @@ class LeaseAgainContract(StoreCase):
         store.extend([receipt(message)], 0)
         return message
 
+    @needs(Capability.INSPECT)
     def test_a_returned_message_is_leased_under_its_receipt(
         self, store: FullStore, clock: FakeClock
     ) -> None:
@@ -380,6 +381,7 @@ class LeaseAgainContract(StoreCase):
         assert complete(store, receipt(message)) == [Outcome.DONE]
         assert self._again(store, message) is None
 
+    @needs(Capability.INSPECT)
     def test_a_message_in_flight_stays_under_the_receipt_of_its_last_receive(
         self, store: FullStore
     ) -> None:
@@ -395,6 +397,7 @@ class LeaseAgainContract(StoreCase):
         assert self._again(store, first) is None
         assert self._again(store, second) == receipt(second)
 
+    @needs(Capability.DEAD_LETTERS)
     def test_a_redriven_message_is_not_leased(self, store: FullStore) -> None:
         send(store, 1)
         [message] = receive(store)
@@ -404,6 +407,7 @@ class LeaseAgainContract(StoreCase):
         store.extend([receipt(one) for one in receive(store)], 0)
         assert self._again(store, message) is None
 
+    @needs(Capability.CONTROL)
     def test_a_message_that_only_a_receive_can_lease_is_refused(self, store: FullStore) -> None:
         send(store, 0)
         [waiting] = receive(store)
