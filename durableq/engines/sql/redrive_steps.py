@@ -69,9 +69,14 @@ class Found(NamedTuple):
 
     def leased(self, token: Token) -> LeasedMessage:
         """Return the message as a step has leased it."""
-        of = self.recovery_count, self.source_queue_id
         return LeasedMessage(
-            self.id, None, 1, self.group, token, recovery_count=of[0], source_queue_id=of[1]
+            self.id,
+            None,
+            1,
+            self.group,
+            token,
+            recovery_count=self.recovery_count,
+            source_queue_id=self.source_queue_id,
         )
 
 
@@ -81,8 +86,8 @@ def take_step(tx: WriteTransaction, task: RedriveTask, at: Position, limit: int)
     if task.to_queue is not None:
         to_queue = tx.find_queue(task.to_queue)
         if to_queue is None or to_queue.dead_letter_queue_id is None:
-            failed = RedriveState.FAILED, 0, 0, at.cursor, at.cursor_rank
-            return Step(*failed, RedriveFailure.NO_TARGET)
+            failure = RedriveFailure.NO_TARGET
+            return Step(RedriveState.FAILED, 0, 0, at.cursor, at.cursor_rank, failure)
     if isinstance(task.wanted, WholeQueue):
         return _of_queue(tx, task, tx.queue(task.wanted.name), at, limit, to_queue)
     return _of_filter(tx, task, task.wanted, at, limit, to_queue)
