@@ -1,6 +1,7 @@
 """An application whose service is up or down: it is down while a file says so.
 
-Each call is a line of the ledger, "up" or "down", with the receive count of its message.
+The message with the body "outage" makes that file. Each call is a line of the ledger, "up" or
+"down", with the receive count of its message.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ def outage(db: str | Path) -> Path:
 @dq.handler("orders", prefetch=PREFETCH)
 def call(message: Delivery) -> None:
     ledger = Ledger(dq.url)
+    if message.body == "outage" and ledger.first("outage"):
+        outage(dq.url).touch()
     is_down = outage(dq.url).exists()
     ledger.note("down" if is_down else "up", f"{message.id}#{message.receive_count}")
     if message.body == "hang" and not is_down and ledger.first("hang"):

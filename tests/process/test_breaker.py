@@ -46,10 +46,8 @@ def phases(orders: Queue) -> list[str]:
 def test_an_outage_costs_no_message_a_receive_and_its_service_few_calls(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
-    orders.send_many([None] * MESSAGES)
+    orders.send_many([None] * 20 + ["outage"] + [None] * (MESSAGES - 21))
     fleet = nursery.fleet(db, app=APP, procs=PROCESSES)
-    fleet.wait_until(lambda: len(ledger.lines("up")) > 20, "the fleet to work")
-    outage(db).touch()
     fleet.wait_until(lambda: phases(orders).count("open") >= 3, "it to open three times")
     outage(db).unlink()
     fleet.wait_until(
