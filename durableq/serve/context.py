@@ -94,8 +94,8 @@ class Context:
         names_regions: whether a queue URL names its region, if that is not the default one.
         trace_header: of the trace that the request is part of; empty without one.
         undo: calls that take back the effect of the action; the action adds them, and they are
-            made if the client is gone before its answer is sent. A receive adds the release of its
-            messages.
+            made if its answer is not sent, because the client is gone or the action fails after
+            all. A receive adds the release of its messages.
     """
 
     app: DurableQ

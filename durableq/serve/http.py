@@ -185,9 +185,11 @@ class Application:
     ) -> dict[str, Any]:
         """Return the answer of a receive, which is cancelled when its client hangs up.
 
+        Messages that are not answered are released.
+
         Raises:
             ServiceError: it is refused, or there are too many.
-            Gone: the client has hung up; the messages are released.
+            Gone: the client has hung up.
         """
         if self._polls >= self.limits.polls:
             raise ServiceError(SERVICE_UNAVAILABLE, "There are too many receives that wait.")
@@ -197,17 +199,17 @@ class Application:
         try:
             async with wait:
                 found = await action(context, parameters)
-        except TimeoutError:
-            if gone.done():
+            if gone.done():  # too late to be cancelled
+                raise Gone
+        except BaseException as error:
+            for undo in context.undo:
+                await undo()
+            if isinstance(error, TimeoutError) and gone.done():
                 raise Gone from None
             raise
         finally:
             self._polls -= 1
             gone.cancel()
-        if gone.done():  # too late to be cancelled
-            for undo in context.undo:
-                await undo()
-            raise Gone
         return found
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 HTTP = "tests/serve/test_http.py::"
+HANG_UPS = "tests/serve/test_hang_ups.py::"
 ACCESS = "tests/serve/test_access.py::"
 
 
@@ -120,11 +121,11 @@ _SIGNED = "test_signatures_are_checked_where_keys_are_known"
 SEEN_BY = (
     (
         "keep_a_receive_whose_client_is_gone",
-        HTTP + "test_a_receive_ends_when_its_client_hangs_up",
+        HANG_UPS + "test_a_receive_ends_when_its_client_hangs_up",
     ),
     (
         "keep_the_messages_of_a_client_that_is_gone",
-        HTTP + "test_messages_received_for_a_client_that_is_gone_are_released",
+        HANG_UPS + "test_messages_received_for_a_client_that_is_gone_are_released",
     ),
     (
         "let_receives_hold_the_stop_up",

@@ -1,10 +1,11 @@
-"""Clients of the actions of SQS."""
+"""Clients of the actions of SQS, and applications for servers."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from durableq import DurableQ
 from durableq.testing.fakes import FakeClock
 from tests.serve.sqs_client import Sqs, client_of
 from tests.support import new_file
@@ -42,3 +43,10 @@ def timed(tmp_path: Path, clock: FakeClock) -> Iterator[Sqs]:
     """Return a client of a SQLite file, whose time the test sets."""
     with client_of(str(new_file(tmp_path / "queue.db", FakeClock)), clock) as client:
         yield client
+
+
+@pytest.fixture
+def dq(tmp_path: Path) -> Iterator[DurableQ]:
+    """Return an application on a SQLite file."""
+    with DurableQ(new_file(tmp_path / "q.db")) as made:
+        yield made

@@ -1,6 +1,5 @@
 """Who may use an endpoint: tokens, a proxy's header, signatures, and no page in a browser."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,12 @@ from durableq.serve.errors import ServiceError
 from durableq.serve.wire.requests import Request
 from tests.serve.actions import Recorder
 from tests.serve.endpoint import Answered, Endpoint, endpoint
-from tests.support import new_file
 
 TOKEN = "a-token-of-sixteen-characters"
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 TARGET = {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"}
 BODY = b'{"QueueUrl": "/000000000000/q", "MessageBody": "hi"}'
 QUERY = "/000000000000/q?Action=SendMessage&MessageBody=a+b%2Fc~&Z=&A=%c3%a9"
-
-
-@pytest.fixture
-def dq(tmp_path: Path) -> Iterator[DurableQ]:
-    with DurableQ(new_file(tmp_path / "q.db")) as made:
-        yield made
 
 
 def code_of(answered: Answered) -> str:

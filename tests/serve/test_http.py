@@ -1,13 +1,10 @@
-"""Requests over HTTP: routing, identities, bounds, hang-ups and the stop."""
+"""Requests over HTTP: routing, identities, bounds and the stop."""
 
-import asyncio
 import http.client
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +15,9 @@ from durableq.serve.access import Access
 from durableq.serve.context import Context
 from durableq.serve.limits import Limits
 from durableq.store.core import Capability
-from tests.serve.actions import STORING, Poll, Recorder, receive
+from tests.serve.actions import STORING, Poll, Recorder
 from tests.serve.endpoint import Answered, Endpoint, endpoint
-from tests.support import new_file, scaled, wait_for
+from tests.support import scaled, wait_for
 
 TARGET = {"X-Amz-Target": "AmazonSQS.SendMessage", "Content-Type": "application/x-amz-json-1.0"}
 RECEIVE = {"X-Amz-Target": "AmazonSQS.ReceiveMessage"}
@@ -33,12 +30,6 @@ def scope_of(key: str, region: str) -> dict[str, str]:
     credential = f"Credential={key}/20260101/{region}/sqs/aws4_request"
     signed = "SignedHeaders=host;x-amz-date, Signature=00"
     return {"Authorization": f"AWS4-HMAC-SHA256 {credential}, {signed}"}
-
-
-@pytest.fixture
-def dq(tmp_path: Path) -> Iterator[DurableQ]:
-    with DurableQ(new_file(tmp_path / "q.db")) as made:
-        yield made
 
 
 @pytest.mark.parametrize(
@@ -328,51 +319,6 @@ def test_connections_and_receives_have_limits(dq: DurableQ) -> None:
             wait_for(lambda: len(server.server.server_state.connections) == 3)
             assert raw(server, b"").startswith(b"HTTP/1.1 503 ")
     waiting.join(scaled(30))
-
-
-def hang_up_during(server: Endpoint, has_begun: Callable[[], object]) -> None:
-    """Begin a receive, and close the connection when it has begun."""
-    head = b"POST / HTTP/1.1\r\nhost: x\r\nx-amz-target: AmazonSQS.ReceiveMessage\r\n"
-    with server.connect() as connection:
-        connection.sendall(head + b"content-length: %d\r\n\r\n" % len(POLL) + POLL)
-        wait_for(has_begun)
-
-
-def test_a_receive_ends_when_its_client_hangs_up(dq: DurableQ) -> None:
-    poll = Poll()
-    with endpoint(dq, {"ReceiveMessage": poll}) as server:
-        hang_up_during(server, lambda: poll.started)
-        wait_for(lambda: poll.cancelled == 1)
-        assert server.ask("/health").status == 200
-
-
-def test_messages_received_for_a_client_that_is_gone_are_released(dq: DurableQ) -> None:
-    orders = dq.queue("orders")
-    begun = []
-
-    async def receive_too_late(context: Context, parameters: dict[str, Any]) -> dict[str, Any]:
-        begun.append(True)
-        with suppress(asyncio.CancelledError):
-            await asyncio.Event().wait()
-        return await receive(context, {})  # the client is gone by now
-
-    with endpoint(dq, {"ReceiveMessage": receive_too_late}) as server:
-        sent = orders.send("hi")
-        hang_up_during(server, lambda: begun)
-        wait_for(lambda: not server.server.server_state.tasks)
-        (again,) = orders.receive()
-        assert (again.id, again.receive_count) == (sent, 1)  # an uncounted release
-
-
-def test_a_client_that_hangs_up_leaves_no_lease(dq: DurableQ) -> None:
-    orders = dq.queue("orders")
-    with endpoint(dq, STORING) as server:
-        for _ in range(3):
-            hang_up_during(server, lambda: server.server.server_state.tasks)
-        wait_for(lambda: not server.server.server_state.tasks)
-        sent = orders.send("hi")
-        found = json.loads(server.ask("/", POLL, RECEIVE).body)
-        assert [each["MessageId"] for each in found["Messages"]] == [sent]
 
 
 def test_a_stop_commits_and_answers_the_open_requests(dq: DurableQ) -> None:
