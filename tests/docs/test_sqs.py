@@ -21,6 +21,7 @@ from tests.support import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "SQS.md").read_text()
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 CLIENTS = ["boto3", "The AWS CLI", "Celery and kombu", "dramatiq", "JavaScript"]
 CLIENTS += ["Java and Spring", "Shoryuken", "Terraform"]
 
@@ -52,6 +53,14 @@ def run(text: str, port: int) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(compile(text.replace("localhost:4566", f"localhost:{port}"), "SQS.md", "exec"), names)
     return names
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/SQS.md", "docs/DYNAMODB.md"])
+def test_a_page_sets_the_region_for_all_sdks(page: str) -> None:
+    """Python reads one of the two variables, the other SDKs the other one."""
+    text = (ROOT / page).read_text()
+    regions = [re.findall(rf"\b{name}[=:] ?([\w-]+)", text) for name in REGIONS]
+    assert regions[0] == regions[1] != []
 
 
 def test_each_client_has_a_section() -> None:

@@ -208,7 +208,7 @@ def _make_active(
 def _room_before_leased(
     tx: WriteTransaction, queue_id: int, name: str, group: Group, settings: GroupSettings
 ) -> int:
-    """Return 1 if the first message that waits is before all that are active, and they leased.
+    """Return 1 if the first message that waits is before all active ones, and these are leased.
 
     As in SQS, a message that comes back does not wait there for those behind it in its batch.
     """

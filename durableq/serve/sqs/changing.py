@@ -143,7 +143,7 @@ def _documents(store: Store, at: str) -> Iterator[QueueDocument]:
 
 
 def _has_its_own(store: Store, source: QueueName, policy: RedrivePolicy) -> bool:
-    """Return whether dead letters go to a queue's own, and otherwise as its policy says."""
+    """Return whether a queue has its private dead-letter queue, and the limit of its policy."""
     info = store.require(Capability.INSPECT).queue(source.key)
     return (
         info.dead_letter_queue == dead_letter_name(source.key)

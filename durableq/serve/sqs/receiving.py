@@ -174,7 +174,14 @@ class _Shown:
     def message(
         self, context: Context, queue: ServedQueue, message: Message, before: int
     ) -> dict[str, Any]:
-        """Return a received message, which was received so often before it died."""
+        """Return a received message.
+
+        Args:
+            context: of the request.
+            queue: the queue that it was received from.
+            message: the message.
+            before: its receives before it died; 0 if it is no dead letter.
+        """
         body = body_of(message)
         assert message.receipt is not None  # noqa: S101 - it was received
         counts = message.receive_count, message.recovery_count
