@@ -134,7 +134,9 @@ class GroupsSideBySide(SideBySide):
             store = self.engines[1].store
             settings = store.settings(name)
             messages = store.peek(name, 1_000)
-            dead = {m.group for m in store.peek(f"{name}-dlq", 1_000)}
+            # Not of its present dead-letter queue alone: the walk changes that setting.
+            every = (m for queue in EVERY_QUEUE for m in store.peek(queue, 1_000))
+            dead = {m.group for m in every if m.source_queue == name}
             groups = {m.group for m in messages if m.state is State.BLOCKED}
             active = Counter(m.group for m in messages if m.state is not State.BLOCKED)
             assert settings.group_concurrency or not groups
