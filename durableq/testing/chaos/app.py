@@ -74,7 +74,7 @@ def step(message: Delivery) -> None:
 def parcel(message: Delivery) -> None:
     """Deliver a parcel, which fails at first."""
     with _ledger().attempt(PARCELS, message) as note:
-        limited.parcel(message, note)
+        limited.parcel(message, note, _ledger().folder)
 
 
 @dq.recovery(QUEUE)

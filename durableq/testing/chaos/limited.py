@@ -67,8 +67,12 @@ GROUPS: Final = 4
 FAILS_EVERY: Final = 7
 #: Receives of a parcel that fail before one succeeds: far more retries than their share.
 FAILURES: Final = 2
+#: As many until a send met the full queue: the first parcels wait for producers that start late.
+FAILURES_BEFORE_FULL: Final = 20
 #: In the folder of the ledgers while the service is down.
 DOWN: Final = "down"
+#: In the folder of the ledgers after a send of a parcel met the full queue.
+_FULL: Final = "full"
 _EFFECT: Final = """
 INSERT INTO chaos_effect (queue, message_id, receipt, place)
 VALUES (:queue, :message_id, :receipt, :place)
@@ -110,15 +114,26 @@ def step(message: Delivery, note: Callable[[Step], None]) -> None:
     _finish(message, note)
 
 
-def parcel(message: Delivery, note: Callable[[Step], None]) -> None:
+def parcel(message: Delivery, note: Callable[[Step], None], folder: Path) -> None:
     """Deliver a parcel, which fails at first.
+
+    Args:
+        message: the message.
+        note: logs a step.
+        folder: the folder of the ledgers.
 
     Raises:
         ConnectionError: it fails this time.
     """
-    if message.receive_count <= FAILURES:
+    failures = FAILURES if (folder / _FULL).exists() else FAILURES_BEFORE_FULL
+    if message.receive_count <= failures:
         raise ConnectionError("the first attempts of a parcel fail")
     _finish(message, note)
+
+
+def meet_full_queue(folder: Path) -> None:
+    """Let the parcels that wait for a full queue go on."""
+    (folder / _FULL).touch()
 
 
 def begin_outage(folder: Path) -> None:

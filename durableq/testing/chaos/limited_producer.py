@@ -19,7 +19,7 @@ from durableq.client.app import DurableQ
 from durableq.client.queue import Queue
 from durableq.model.errors import PASSING, QueueFull
 from durableq.testing.chaos.ledger import Ledger, Step
-from durableq.testing.chaos.limited import CALLS, GROUPS, PARCELS, STEPS, place
+from durableq.testing.chaos.limited import CALLS, GROUPS, PARCELS, STEPS, meet_full_queue, place
 from durableq.testing.chaos.producer import PAUSE_SECONDS, patient
 
 PRODUCERS: Final = 2
@@ -63,6 +63,8 @@ def _send(queue: Queue, ledger: Ledger, body: dict[str, int]) -> bool:
         message_id = queue.send(body, group=group)
     except QueueFull:
         ledger.note(operation, Step.FULL, place(body))
+        if queue.name == PARCELS:
+            meet_full_queue(ledger.folder)
         return False
     except PASSING:
         ledger.note(operation, Step.UNSETTLED, place(body))
