@@ -37,6 +37,8 @@ NAMES = st.sampled_from(
         *("ReceiptHandle", "VisibilityTimeout", "TaskHandle", "SourceArn", "Label", "TagKey.1"),
     ]
 )
+# With empty parts.
+ODD_NAMES = st.tuples(NAMES, st.sampled_from(["", ".", "..", "..x"])).map("".join)
 URLS = st.sampled_from(["/000000000000/orders", "http://x/000000000000/orders", "//", "é"])
 SERVICES = ["AmazonSQS", "DynamoDB_20120810", "AWSSecurityTokenServiceV20110615", ""]
 PATHS = ["/", "/000000000000/orders", "/queue/x/000000000000/orders", "/%ff", "/a/b"]
@@ -142,7 +144,9 @@ def test_any_parameters_of_the_right_types(
 @SETTINGS
 @given(
     name=st.sampled_from(ACTIONS) | st.text(max_size=12),
-    fields=st.lists(st.tuples(NAMES | st.text(max_size=8), st.text(max_size=8)), max_size=6),
+    fields=st.lists(
+        st.tuples(NAMES | ODD_NAMES | st.text(max_size=8), st.text(max_size=8)), max_size=6
+    ),
     path=st.sampled_from(PATHS),
     rest=st.binary(max_size=20),
 )

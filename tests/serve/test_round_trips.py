@@ -74,6 +74,28 @@ def test_parameters_in_a_form_and_in_a_query_string(name: str, data: st.DataObje
             assert decode(each) == Call(Service.SQS, name, expected)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "QueueNamePrefix=a&QueueNamePrefix..x=b",
+        "QueueNamePrefix=a&QueueNamePrefix.=b",
+        "QueueNamePrefix..x=b&QueueNamePrefix=a",
+        "QueueNamePrefix=a&=b&.=c&..=d",
+    ],
+)
+def test_a_field_with_an_empty_part_is_not_of_any_member(fields: str) -> None:
+    form = f"Action=ListQueues&{fields}".encode()
+    call = decode(Request("POST", "/", b"", {}, form))
+    assert call == Call(Service.SQS, "ListQueues", {"QueueNamePrefix": "a"})
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1", "1 ", "", "1e1", "0x1", "\u0661", "1" * 20, "+-1"])
+def test_a_number_has_digits_only(text: str) -> None:
+    form = urlencode({"Action": "ListQueues", "MaxResults": text}).encode()
+    with pytest.raises(ServiceError, match="can not be converted to an Integer"):
+        decode(Request("POST", "/", b"", {}, form))
+
+
 @pytest.mark.parametrize("name", ACTIONS)
 @EXAMPLES
 @given(data=st.data())

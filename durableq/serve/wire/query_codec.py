@@ -22,6 +22,8 @@ MAX_FIELDS: Final = 10_000
 #: `SendMessageBatchRequestEntry.1.MessageAttribute.1.Value.StringListValue.1` has seven parts.
 _MAX_PARTS: Final = 10
 _MAX_INDEX_DIGITS: Final = 6
+#: int() takes spaces and underscores, too.
+_INTEGER: Final = re.compile("[+-]?[0-9]{1,19}")
 
 #: A field with its parts as keys. The value of a field itself is under the empty key.
 Tree = dict[str, Any]
@@ -65,7 +67,7 @@ def parameters(structure: Structure, fields: dict[str, str]) -> dict[str, Any]:
     tree: Tree = {}
     for name, value in fields.items():
         parts = name.split(".", _MAX_PARTS)
-        if len(parts) > _MAX_PARTS:
+        if len(parts) > _MAX_PARTS or "" in parts:
             continue
         here = tree
         for part in parts:
@@ -122,10 +124,7 @@ def _scalar(shape: Scalar, text: str) -> Any:
         return blob(text)
     if shape is Scalar.BOOLEAN:
         return text.lower() == "true"
-    try:
-        number = int(text) if len(text) <= 20 and text.isascii() else MAX_INTEGER + 1
-    except ValueError:
-        number = MAX_INTEGER + 1
+    number = int(text) if _INTEGER.fullmatch(text) else MAX_INTEGER + 1
     if abs(number) > MAX_INTEGER:
         kind = "an Integer" if shape is Scalar.INTEGER else "a Long"
         raise ServiceError(SERIALIZATION, f"STRING_VALUE can not be converted to {kind}")
