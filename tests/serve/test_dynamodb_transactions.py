@@ -164,7 +164,7 @@ def test_a_transaction_that_is_not_valid_is_refused(items: Items, actions: Any, 
 def test_a_transaction_has_a_bounded_size(items: Items) -> None:
     actions = [put(str(number)) for number in range(101)]
     says = items.refused("TransactWriteItems", TransactItems=actions)
-    assert says.startswith(f"{ONE}Value '[")
+    assert says.startswith(f"{ONE}Value '[{{Put}}, {{Put}}, ")
     assert says.endswith("Member must have length less than or equal to 100")
     large = {"id": s("a"), "t": s("x" * 390_000)}
     actions = [

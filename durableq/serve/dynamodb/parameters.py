@@ -36,6 +36,10 @@ class Parameters:
         self._place = place
         self._broken: list[str] = [] if broken is None else broken
 
+    def __repr__(self) -> str:
+        """Return the names of the members, for errors about a list of structures."""
+        return f"{{{', '.join(self._found)}}}"
+
     def has(self, name: str) -> bool:
         """Return whether a member is there."""
         return name in self._found
