@@ -144,6 +144,21 @@ def test_old_receives_and_deletions_of_sqs_are_forgotten(
         assert plain.one(db, f"SELECT group_concat({column}) FROM durableq_{table}") == "young"
 
 
+def test_a_slice_forgets_a_bounded_number_of_deletions_and_the_next_one_comes_soon(
+    store: Store, db: Path, clock: FakeClock
+) -> None:
+    old_ms = clock.wall_ms() - DELETIONS_KEPT_MS
+    values = ", ".join(f"('old-{n}', {old_ms})" for n in range(25))
+    plain.script(db, f"INSERT INTO durableq_deleted_queue VALUES {values}")
+    maintenance, left = store.require(Capability.MAINTENANCE), []
+    for _ in range(3):
+        assert maintenance.maintain(limit=10).due
+        left.append(plain.one(db, "SELECT count(*) FROM durableq_deleted_queue"))
+        clock.advance(MAINTENANCE_AGAIN_MS / 1000)
+    assert left == [15, 5, 0]
+    assert not maintenance.maintain(limit=10).due
+
+
 def test_an_expired_message_of_a_queue_that_is_not_there_stops_no_maintenance(
     store: Store, db: Path, clock: FakeClock
 ) -> None:

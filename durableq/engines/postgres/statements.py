@@ -1053,8 +1053,15 @@ WHERE durableq_deleted_queue.name = $1::VARCHAR COLLATE "C"\
 )
 PRUNE_DELETIONS = Named(
     """\
-DELETE FROM durableq_deleted_queue WHERE durableq_deleted_queue.deleted_at_ms <= $1::BIGINT""",
-    ("oldest_ms",),
+DELETE FROM durableq_deleted_queue WHERE durableq_deleted_queue.name IN (SELECT
+durableq_deleted_queue.name
+FROM durableq_deleted_queue
+WHERE durableq_deleted_queue.deleted_at_ms <= $1::BIGINT
+ LIMIT $2)""",
+    (
+        "oldest_ms",
+        "limit",
+    ),
 )
 ATTEMPT = Named(
     """\

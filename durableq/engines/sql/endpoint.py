@@ -122,10 +122,14 @@ class SQLEndpoint(Operations, Endpoint):
 
 
 def prune(tx: WriteTransaction, limit: int) -> int:
-    """Forget old deletions, and receives that nobody can repeat; return the number of those."""
-    tx.run(tx.sql.PRUNE_DELETIONS, oldest_ms=tx.now_ms - DELETIONS_KEPT_MS)
-    forgotten: int = tx.run(tx.sql.PRUNE_ATTEMPTS, now_ms=tx.now_ms, limit=limit).rowcount
-    return forgotten
+    """Forget at most `limit` old deletions, and as many receives that nobody can repeat.
+
+    Returns the larger of the two numbers: `limit` says that there may be more.
+    """
+    oldest_ms = tx.now_ms - DELETIONS_KEPT_MS
+    deletions: int = tx.run(tx.sql.PRUNE_DELETIONS, oldest_ms=oldest_ms, limit=limit).rowcount
+    attempts: int = tx.run(tx.sql.PRUNE_ATTEMPTS, now_ms=tx.now_ms, limit=limit).rowcount
+    return max(deletions, attempts)
 
 
 def _lease_again(

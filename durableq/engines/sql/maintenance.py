@@ -144,7 +144,7 @@ def _slice(
     too_late = expire_messages(tx, limit)
     records, values = _prune_records(tx, limit), once.prune(tx, limit)
     idle_groups, reports = regrouping.prune(tx, limit), progress.prune(tx, limit)
-    old_items, attempts = items.prune(tx, limit), endpoint.prune(tx, limit)
+    old_items, of_sqs = items.prune(tx, limit), endpoint.prune(tx, limit)
     at["after"] = note.event_id
     events = tx.run(tx.sql.EVENT_WINDOW, **at).fetchone()
     old = [row[0] for row in tx.run(tx.sql.OLD_EVENTS, now_ms=now_ms, limit=limit, **at).fetchall()]
@@ -158,7 +158,7 @@ def _slice(
     more = (
         (bool(overdue) and message_id > 0)
         or (bool(old) and event_id > 0)
-        or limit in (too_late, records, values, idle_groups, reports, old_items, attempts)
+        or limit in (too_late, records, values, idle_groups, reports, old_items, of_sqs)
         or freed > 0
         or not is_ranked
     )

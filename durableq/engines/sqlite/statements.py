@@ -847,7 +847,11 @@ SELECT durableq_deleted_queue.deleted_at_ms
 FROM durableq_deleted_queue
 WHERE durableq_deleted_queue.name = :name"""
 PRUNE_DELETIONS = """\
-DELETE FROM durableq_deleted_queue WHERE durableq_deleted_queue.deleted_at_ms <= :oldest_ms"""
+DELETE FROM durableq_deleted_queue WHERE durableq_deleted_queue.name IN (SELECT
+durableq_deleted_queue.name
+FROM durableq_deleted_queue
+WHERE durableq_deleted_queue.deleted_at_ms <= :oldest_ms
+ LIMIT (:limit+0))"""
 ATTEMPT = """\
 SELECT durableq_receive_attempt.receipt, durableq_receive_attempt.messages,
 durableq_receive_attempt.lease_until_ms

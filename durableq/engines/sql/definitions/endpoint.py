@@ -131,9 +131,12 @@ NOTE_DELETION = Statement(
 DELETION = Statement(
     select(deleted_queue.c.deleted_at_ms).where(deleted_queue.c.name == _p("name"))
 )
-PRUNE_DELETIONS = Statement(
-    delete(deleted_queue).where(deleted_queue.c.deleted_at_ms <= _p("oldest_ms"))
+_forgotten = (
+    select(deleted_queue.c.name)
+    .where(deleted_queue.c.deleted_at_ms <= _p("oldest_ms"))
+    .limit(_p("limit"))
 )
+PRUNE_DELETIONS = Statement(delete(deleted_queue).where(deleted_queue.c.name.in_(_forgotten)))
 
 # ---- receives that are repeated
 
