@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
+    import pytest
+
     from durableq.runtime.clock import Clock
 
 T = TypeVar("T")
@@ -105,3 +107,19 @@ def content_of_new_file(clock: "type[Clock] | None") -> bytes:
         open_store(str(path), clock=None if clock is None else clock()).close()
         assert [file.name for file in path.parent.iterdir()] == [path.name]
         return path.read_bytes()
+
+
+def sizes_of_steps(monkeypatch: "pytest.MonkeyPatch") -> list[int]:
+    """Return a list that gets the number of messages of each step of a redrive task, from now."""
+    from durableq.engines.sql import redrive
+
+    module: Any = redrive
+    take_step, sizes = module.take_step, []
+
+    def noted(*arguments: Any) -> Any:
+        step = take_step(*arguments)
+        sizes.append(step.moved + step.skipped)
+        return step
+
+    monkeypatch.setattr(module, "take_step", noted)
+    return sizes

@@ -12,12 +12,11 @@ from durableq.cli.screen import YELLOW
 from durableq.cli.totals import say_total
 from durableq.model.dead_letters import RedriveState, RedriveTask, WholeQueue
 from durableq.model.errors import Conflict
+from durableq.model.limits import REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.model.text import shown
 from durableq.model.units import span
 from durableq.store.core import Capability, Store
 
-#: Dead letters of a redrive task in one transaction, so that other writers wait only briefly.
-SLICE: Final = 200
 #: A redrive task that waits for its rate looks at the task as often.
 LONGEST_PAUSE_SECONDS: Final = 1.0
 _DONE: Final = {"requeue": "Redriven", "discard": "Discarded"}
@@ -155,8 +154,9 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
         )
     try:
         with output.progress(_label(task), task.total) as advance:
+            redrive = store.require(Capability.REDRIVE)
             while task.state is RedriveState.RUNNING:
-                task = store.require(Capability.REDRIVE).continue_redrive(task.id, SLICE)
+                task = redrive.continue_redrive(task.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
                 advance(task.moved + task.skipped, _label(task))
                 if task.wait_ms:  # another process may change the rate, or cancel the task
                     time.sleep(min(task.wait_ms / 1000, LONGEST_PAUSE_SECONDS))

@@ -10,11 +10,10 @@ from durableq.client.app import DurableQ
 from durableq.dashboard.errors import log
 from durableq.model.dead_letters import RedriveState, RedriveTask
 from durableq.model.errors import DurableQError
+from durableq.model.limits import REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.runtime.outage import describe
 from durableq.store.core import Capability
 
-#: Dead letters in one transaction, so that other writers wait only briefly.
-SLICE: Final = 200
 LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
@@ -38,7 +37,7 @@ def _carry_out(dq: DurableQ, started: RedriveTask) -> None:
     try:
         while current.state is RedriveState.RUNNING:
             redrive = dq.store.require(Capability.REDRIVE)
-            current = redrive.continue_redrive(current.id, SLICE)
+            current = redrive.continue_redrive(current.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
             if current.wait_ms:  # another process may change the rate, or cancel it
                 time.sleep(min(current.wait_ms / 1000, LONGEST_PAUSE_SECONDS))
     except DurableQError as error:

@@ -58,6 +58,10 @@ MAX_METADATA_NAME_CHARS: Final = 200
 MAX_METADATA_CHARS: Final = 16 << 10
 #: The number of ended redrive tasks that are kept.
 MAX_REDRIVE_TASKS: Final = 100
+#: A step of a redrive task decides about this many messages at most, and begins no further page
+#: after this time, so that other writers wait only briefly.
+REDRIVE_STEP: Final = 200
+REDRIVE_STEP_MS: Final = 10
 #: Events kept for one message; older ones are removed.
 MAX_HISTORY: Final = 200
 #: The interval of maintenance slices, for all processes together.

@@ -46,7 +46,9 @@ class Redrive(Protocol):
         """
         ...
 
-    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
+    def continue_redrive(
+        self, task_id: str, limit: int, *, within_ms: int | None = None
+    ) -> RedriveTask:
         """Decide about the next messages of a task; DONE when none was left.
 
         Dead letters by a filter come in order of id, the messages of a whole queue in the order of
@@ -66,6 +68,8 @@ class Redrive(Protocol):
         Args:
             task_id: from `start_redrive`.
             limit: 1 to MAX_RECEIVE_BATCH messages.
+            within_ms: decide about fewer once this time has passed. It is looked at between pages
+                of a few messages, of which there is one at least. None: no limit.
 
         Raises:
             NotFound: there is no such task.

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, Requeue
+from durableq.cli import redrive_tasks
+from durableq.engines.sql.redrive_steps import PAGE
 from durableq.model.dead_letters import DeadLetterFilter, WholeQueue
 from tests.cli.console import COMMAND, Run, Shop, environment, warm
 from tests.engine import plain
-from tests.support import scaled, wait_for
+from tests.support import scaled, sizes_of_steps, wait_for
 
 DEAD_LETTERS = 4_000
 
@@ -78,6 +80,17 @@ def test_dead_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
     assert [dead_letter["id"] for dead_letter in listed] == [old]
     assert run("dlq", "discard", "--older-than", 3600, "--yes").code == 0
     assert shop.dead_ids() == [young]
+
+
+def test_a_step_ends_when_its_time_is_over(
+    run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redrive_tasks, "REDRIVE_STEP_MS", 0)
+    for number in range(25):
+        shop.bury(number)
+    sizes = sizes_of_steps(monkeypatch)
+    assert run("dlq", "redrive", "--all").lines == ["Redriven 25 dead letters."]
+    assert sizes == [PAGE, PAGE, 5]
 
 
 def test_the_list_of_redrive_tasks_names_each_destination(run: Run, shop: Shop) -> None:

@@ -3,11 +3,12 @@
 import pytest
 
 from durableq import DurableQ
-from durableq.dashboard import Access
+from durableq.dashboard import Access, redrives
+from durableq.engines.sql.redrive_steps import PAGE
 from durableq.model.message import Failure, Message, Reason
 from durableq.store.core import Capability
 from tests.dashboard.client import Client
-from tests.support import wait_for
+from tests.support import sizes_of_steps, wait_for
 
 
 def bury(dq: DurableQ, number: int = 1, error: str = "ValueError") -> list[str]:
@@ -128,6 +129,17 @@ def test_a_selection_with_an_unknown_filter_is_refused(
     page = client.act("/dead-letters/discard", id=one, **fields)
     assert (page.status, sentence in page.text) == (400, True)
     assert message(dq, one) is not None
+
+
+def test_a_step_of_a_redrive_ends_when_its_time_is_over(
+    dq: DurableQ, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redrives, "REDRIVE_STEP_MS", 0)
+    bury(dq, 25)
+    sizes = sizes_of_steps(monkeypatch)
+    client.act("/dead-letters/redrive", scope="all", queue="orders")
+    wait_for(lambda: "requeue done 25 25" in client.page("/dead-letters").text, what="its end")
+    assert sizes == [PAGE, PAGE, 5]
 
 
 def test_all_that_match_are_redriven(dq: DurableQ, client: Client) -> None:

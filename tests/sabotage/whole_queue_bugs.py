@@ -58,6 +58,22 @@ def move_a_group_past_its_head() -> None:
     rewrite("DELAYED_MEANT", "m.state = 2", "m.state IN (2, 3)")
 
 
+def go_on_when_the_time_of_a_step_is_over() -> None:
+    """A step holds the write lock for as long as its messages take."""
+    module: Any = redrive_steps
+    enter = module.Room.__init__
+    module.Room.__init__ = lambda self, limit, _: enter(self, limit, None)
+
+
+def go_on_behind_the_next_page() -> None:
+    """A step of several pages stores the position of one that it has not decided about."""
+    module: Any = redrive_steps
+    step = module.Step
+    module.Step = lambda state, moved, skipped, cursor, *rest: step(
+        state, moved, skipped, cursor + moved // 10, *rest
+    )
+
+
 _ON = "tests/contract/test_sqlite.py::TestSQLite::"
 SEEN_BY = [
     (
@@ -68,6 +84,14 @@ SEEN_BY = [
     ("move_what_comes_later", _ON + "test_messages_that_come_after_the_start_stay"),
     ("start_a_second_move", _ON + "test_one_redrive_of_a_queue_runs_at_a_time"),
     ("move_a_group_past_its_head", _ON + "test_a_group_stays_behind_a_message_in_flight"),
+    (
+        "go_on_when_the_time_of_a_step_is_over",
+        _ON + "test_a_step_whose_time_is_over_moves_a_few_and_the_next_ones_the_rest[None]",
+    ),
+    (
+        "go_on_behind_the_next_page",
+        _ON + "test_a_step_whose_time_is_over_decides_about_a_few_and_the_next_ones_about_the_rest",
+    ),
 ]
 BUGS = (
     leave_messages_behind_that_did_not_die,
@@ -75,4 +99,6 @@ BUGS = (
     move_what_comes_later,
     start_a_second_move,
     move_a_group_past_its_head,
+    go_on_when_the_time_of_a_step_is_over,
+    go_on_behind_the_next_page,
 )

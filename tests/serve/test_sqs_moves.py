@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from durableq.engines.sql.redrive_steps import PAGE
 from durableq.model.dead_letters import one_at_a_time
 from durableq.model.errors import Busy
 from durableq.serve.errors import ServiceError
@@ -17,7 +18,7 @@ from durableq.serve.sqs import attending
 from durableq.serve.sqs.handles import move_handle, parse_move
 from tests.engine import loops
 from tests.serve.sqs_client import ON_BOTH, Sqs, client_of
-from tests.support import scaled
+from tests.support import scaled, sizes_of_steps
 
 ARN = "arn:aws:sqs:us-east-1:000000000000:"
 DEAD = f"{ARN}orders-dlq"
@@ -94,6 +95,15 @@ def test_a_task_moves_dead_letters_back_as_new_messages(sqs: Sqs) -> None:
     assert {message["Attributes"]["ApproximateReceiveCount"] for message in received} == {"1"}
     sent = {message["Body"]: int(message["Attributes"]["SentTimestamp"]) for message in received}
     assert sent[letter["Body"]] >= int(letter["Attributes"]["SentTimestamp"])
+
+
+def test_a_step_ends_when_its_time_is_over(sqs: Sqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attending, "REDRIVE_STEP_MS", 0)
+    dead_letters(sqs, 25)
+    sizes = sizes_of_steps(monkeypatch)
+    start(sqs)
+    assert attended(sqs, ended)["Status"] == "COMPLETED"
+    assert sizes == [PAGE, PAGE, 5]
 
 
 def policy(target: str) -> str:

@@ -292,8 +292,8 @@ def _moved_out(tx: WriteTransaction, row: StoredQueue, group: str | None) -> Non
     count_leases(tx, row.id, row.limits, -1)
     if row.limits & Limits.BACKLOG_BYTES:
         backlog.count_bytes(tx, row.id)
-    if group is not None and row.limits & groups.GROUPS:
-        groups.change(tx, row.id, {group: groups.ONE_LEFT})
+    if group is not None:
+        groups.take_steps(tx, [(row.id, group, groups.ONE_LEFT)])
     tx.count(row.id, tx.sql.MOVED_OUT)
 
 

@@ -143,14 +143,16 @@ def _hand_on(tx: WriteTransaction, queue_id: int, name: str) -> None:
 def change(tx: WriteTransaction, queue_id: int, steps: Mapping[str, Step]) -> None:
     """Change the counts of groups, and make blocked messages active where there is room."""
     settings = settings_of(tx, queue_id)
-    groups = _read(tx, queue_id, list(steps))
+    groups, changed = _read(tx, queue_id, list(steps)), {}
     for name, step in steps.items():
-        group = groups.get(name, _NONE).after(**step._asdict())
+        before = groups.get(name, _NONE)
+        group = before.after(**step._asdict())
         room = group.room(settings) or _room_before_leased(tx, queue_id, name, group, settings)
         if room:
             group = group.after(active=_make_active(tx, queue_id, name, group, settings, room))
-        groups[name] = group
-    write(tx, queue_id, groups)
+        if group != before:  # most that enter one with an active message only wait there
+            changed[name] = group
+    write(tx, queue_id, changed)
 
 
 def fill(tx: WriteTransaction, queue_id: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from durableq.engines.sql.dead_letters import meant_by
-from durableq.engines.sql.redrive_steps import Position, Step, take_step
+from durableq.engines.sql.redrive_steps import Position, Room, Step, take_step
 from durableq.engines.sql.transactions import Operations, Transaction, WriteTransaction, row_id
 from durableq.model.dead_letters import (
     DeadLetterFilter,
@@ -69,10 +69,12 @@ class SQLRedrive(Operations, Redrive):
             wanted = shift(wanted, -tx.offset_ms)
             return tx.shown(_start(tx, wanted, decision, to_queue, actor, rate))
 
-    def continue_redrive(self, task_id: str, limit: int) -> RedriveTask:
+    def continue_redrive(
+        self, task_id: str, limit: int, *, within_ms: int | None = None
+    ) -> RedriveTask:
         """Decide about the next letters of a task."""
         with self._database.write() as tx:
-            return tx.shown(_go_on(tx, task_id, limit))
+            return tx.shown(_go_on(tx, task_id, limit, within_ms))
 
     def set_redrive_rate(self, task_id: str, rate: float | None) -> RedriveTask:
         """Change the rate of a running task."""
@@ -158,7 +160,7 @@ def _count_meant(
     return total
 
 
-def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
+def _go_on(tx: WriteTransaction, task_id: str, limit: int, within_ms: int | None) -> RedriveTask:
     """Decide about the next messages of a task; see Redrive.continue_redrive."""
     check_redrive_limit(limit, MAX_RECEIVE_BATCH)
     before = _find(tx, task_id)
@@ -168,7 +170,7 @@ def _go_on(tx: WriteTransaction, task_id: str, limit: int) -> RedriveTask:
     limit = min(limit, _allowed(tx, before))
     if not limit:
         return task
-    _update(tx, before, take_step(tx, task, position, limit))
+    _update(tx, before, take_step(tx, task, position, Room(limit, within_ms)))
     return _find(tx, task_id).task
 
 

@@ -7,6 +7,7 @@ whole queue are taken as a receive would: in order, and the next of a group afte
 
 from __future__ import annotations
 
+import time
 from itertools import takewhile
 from typing import Final, NamedTuple
 
@@ -30,6 +31,36 @@ from durableq.model.message import Outcome, State
 
 #: Length of a step's own leases, which its transaction ends.
 _LEASE_MS: Final = 1_000
+#: Messages that are decided about between two looks at the time.
+PAGE: Final = 10
+
+
+class Room:
+    """The room of a step: a number of messages, and a time after which it begins no other page.
+
+    A step decides about one page at least, so that a task always comes to its end.
+
+    Args:
+        limit: the number of messages.
+        within_ms: the time; None: no limit.
+    """
+
+    def __init__(self, limit: int, within_ms: int | None) -> None:
+        self._left = limit
+        self._until = None if within_ms is None else time.monotonic() + within_ms / 1000
+        self._is_used = False
+
+    @property
+    def page(self) -> int:
+        """The number of messages of the next page; 0: the step is over."""
+        if self._is_used and self._until is not None and time.monotonic() >= self._until:
+            return 0
+        return min(self._left, PAGE)
+
+    def use(self, number: int) -> None:
+        """Note that so many messages were decided about."""
+        self._left -= number
+        self._is_used = True
 
 
 class Position(NamedTuple):
@@ -80,8 +111,8 @@ class Found(NamedTuple):
         )
 
 
-def take_step(tx: WriteTransaction, task: RedriveTask, at: Position, limit: int) -> Step:
-    """Decide about the next messages of a task, at most `limit`."""
+def take_step(tx: WriteTransaction, task: RedriveTask, at: Position, room: Room) -> Step:
+    """Decide about the next messages of a task, as many as there is room for."""
     to_queue = None
     if task.to_queue is not None:
         to_queue = tx.find_queue(task.to_queue)
@@ -89,8 +120,8 @@ def take_step(tx: WriteTransaction, task: RedriveTask, at: Position, limit: int)
             failure = RedriveFailure.NO_TARGET
             return Step(RedriveState.FAILED, 0, 0, at.cursor, at.cursor_rank, failure)
     if isinstance(task.wanted, WholeQueue):
-        return _of_queue(tx, task, tx.queue(task.wanted.name), at, limit, to_queue)
-    return _of_filter(tx, task, task.wanted, at, limit, to_queue)
+        return _of_queue(tx, task, tx.queue(task.wanted.name), at, room, to_queue)
+    return _of_filter(tx, task, task.wanted, at, room, to_queue)
 
 
 def _of_filter(
@@ -98,26 +129,41 @@ def _of_filter(
     task: RedriveTask,
     wanted: DeadLetterFilter,
     at: Position,
-    limit: int,
+    room: Room,
     to_queue: StoredQueue | None,
 ) -> Step:
     """Decide about the next dead letters that match a filter."""
-    _reclaim_dead_letters(tx)
-    # One more than are decided about: the last step then knows that it is the last.
-    meant = meant_by(wanted, at.cursor) | {"last_event": at.last_event, "limit": limit + 1}
+    moved = skipped = 0
+    while limit := room.page:
+        # One more than are decided about: the last page then knows that it is the last.
+        found = _letters(tx, wanted, at, limit + 1)
+        page = found[:limit]
+        free = [one for one in page if one.state != State.IN_FLIGHT]
+        gone, failure = _decide(tx, task, free, to_queue)
+        room.use(len(page))
+        moved += gone
+        skipped += 0 if failure else len(page) - gone
+        if page:
+            at = at._replace(cursor=page[-1].id)
+        if failure or len(found) <= limit:
+            ended = RedriveState.FAILED if failure else RedriveState.DONE
+            return Step(ended, moved, skipped, at.cursor, at.cursor_rank, failure)
+    return Step(RedriveState.RUNNING, moved, skipped, at.cursor, at.cursor_rank)
+
+
+def _letters(
+    tx: WriteTransaction, wanted: DeadLetterFilter, at: Position, limit: int
+) -> list[Found]:
+    """Return the next dead letters that match a filter.
+
+    Leases of theirs that have ended are taken back, so that the task does not skip them.
+    """
+    meant = meant_by(wanted, at.cursor) | {"last_event": at.last_event, "limit": limit}
     found = [Found(*row) for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant).fetchall()]
-    page = found[:limit]
-    free = [one for one in page if one.state != State.IN_FLIGHT]
-    moved, failure = _decide(tx, task, free, to_queue)
-    ended = RedriveState.FAILED if failure else RedriveState.DONE
-    return Step(
-        ended if failure or len(found) <= limit else RedriveState.RUNNING,
-        moved,
-        0 if failure else len(page) - moved,
-        page[-1].id if page else at.cursor,
-        at.cursor_rank,
-        failure,
-    )
+    leased_in = {one.queue_id for one in found if one.state == State.IN_FLIGHT}
+    if sum(reclaim_expired(tx, tx.queue_by_id(queue_id)) for queue_id in leased_in):
+        found = [Found(*row) for row in tx.run(tx.sql.DEAD_LETTERS_MEANT, **meant).fetchall()]
+    return found
 
 
 def _of_queue(
@@ -125,28 +171,29 @@ def _of_queue(
     task: RedriveTask,
     row: StoredQueue,
     at: Position,
-    limit: int,
+    room: Room,
     to_queue: StoredQueue | None,
 ) -> Step:
     """Move the next messages of a queue."""
     promote(tx, row.id)
     reclaim_expired(tx, row)
-    moved, failure, start = 0, None, Position(at.last_event, at.last_message)
-    while moved < limit and failure is None:
-        page = _ready(tx, row, at, limit - moved)
+    moved, start = 0, Position(at.last_event, at.last_message)
+    while limit := room.page:
+        page = _ready(tx, row, at, limit)
         if page:
             at = at._replace(cursor=page[-1].id, cursor_rank=page[-1].rank)
         elif at != start:
             at = start  # others have come back since, or became the next of their groups
             continue
         else:
-            page = _delayed(tx, row, at, limit - moved)
+            page = _delayed(tx, row, at, limit)
         gone, failure = _decide(tx, task, page, to_queue)
+        moved += gone
+        if failure is not None:
+            return Step(RedriveState.FAILED, moved, 0, at.cursor, at.cursor_rank, failure)
         if not gone:  # there is none, or another process has just taken them
             break
-        moved += gone
-    if failure is not None:
-        return Step(RedriveState.FAILED, moved, 0, at.cursor, at.cursor_rank, failure)
+        room.use(gone)
     if _ready(tx, row, at, 1) or _ready(tx, row, start, 1) or _delayed(tx, row, at, 1):
         return Step(RedriveState.RUNNING, moved, 0, at.cursor, at.cursor_rank)
     marks = {"last_event": at.last_event, "last_message": at.last_message}
@@ -217,12 +264,3 @@ def _move(
         target = to_queue or tx.queue_by_id(one.source_queue_id or 0)
         outcome = send_back(tx, row, message, target, task.decision, task.actor)
     return outcome is Outcome.DONE
-
-
-def _reclaim_dead_letters(tx: WriteTransaction) -> None:
-    """Take back ended leases of dead letters, so that the task does not skip them."""
-    rows = [StoredQueue(*columns) for columns in tx.run(tx.sql.QUEUES).fetchall()]
-    pointed_at = {row.dead_letter_queue_id for row in rows}
-    for row in rows:
-        if row.dead_letter_queue_id is None or row.id in pointed_at:
-            reclaim_expired(tx, row)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Final
 
 from durableq.client.app import DurableQ
 from durableq.client.coroutines import read, write
 from durableq.model.dead_letters import RedriveTask
 from durableq.model.errors import PASSING, DurableQError, NotFound
+from durableq.model.limits import REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.runtime.outage import PAUSE_SECONDS, Outage, describe, logged
 from durableq.serve.sqs.moves import running, started
 from durableq.serve.sqs.polling import polls_of
@@ -17,8 +19,6 @@ from durableq.store.core import Capability, Store
 
 log = logging.getLogger("durableq.serve")
 
-#: Messages that a step of a move task moves at most, so that other writers wait only briefly.
-SLICE: Final = 100
 #: Time between two looks for tasks of servers that have ended.
 IDLE_SECONDS: Final = 30.0
 #: Time between two slices of maintenance: there may be no worker that does it.
@@ -62,8 +62,9 @@ class Mover:
     async def _continue(self, task: RedriveTask) -> float:
         """Carry out a step of a task; return the seconds to its next one."""
         redrive = self._store.require(Capability.REDRIVE)
+        step = partial(redrive.continue_redrive, within_ms=REDRIVE_STEP_MS)
         try:
-            task = await write(self._store, redrive.continue_redrive, task.id, SLICE)
+            task = await write(self._store, step, task.id, REDRIVE_STEP)
         except NotFound:  # its queue was deleted, and the task with it
             return IDLE_SECONDS
         except DurableQError as error:

@@ -85,6 +85,25 @@ class RedriveProgressContract(StoreCase):
         assert later.word == "discard"
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
+    def test_a_step_whose_time_is_over_decides_about_a_few_and_the_next_ones_about_the_rest(
+        self, store: FullStore
+    ) -> None:
+        kill(store)
+        take(store, DEAD)
+        for _ in range(24):
+            kill(store)
+        task, met = store.start_redrive(EVERY, Requeue()), []
+        while task.state is RedriveState.RUNNING:
+            before = task.moved + task.skipped
+            task = store.continue_redrive(task.id, 100, within_ms=0)
+            met.append(task.moved + task.skipped - before)
+        assert (task.state, task.moved, task.skipped) == (RedriveState.DONE, 24, 1)
+        assert len(met) > 2
+        assert min(met) > 0
+        assert store.queue(ORDERS).counts.ready == 24
+        assert counters_reconcile(store)
+
     def test_a_redrive_task_requeues_like_a_decision(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         task = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")

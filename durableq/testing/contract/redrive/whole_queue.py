@@ -94,6 +94,30 @@ class WholeQueueContract(StoreCase):
             assert dict(event.detail) == {"recovery_count": 1, "to_queue": TARGET}
         assert counters_reconcile(store)
 
+    @pytest.mark.parametrize("target", [TARGET, None])
+    def test_a_step_whose_time_is_over_moves_a_few_and_the_next_ones_the_rest(
+        self, store: FullStore, target: str | None
+    ) -> None:
+        share(store, ORDERS, **GROUPS)
+        store.declare_queue(ORDERS, GROUPS)
+        ids = [die(store, body=n, group=f"g{n % 3}") for n in range(25)]
+        task = store.start_redrive(ALL, Requeue(), to_queue=target)
+        sizes = []
+        while task.state is RedriveState.RUNNING:
+            before = task.moved
+            task = store.continue_redrive(task.id, 100, within_ms=0)
+            sizes.append(task.moved - before)
+        assert (task.state, task.moved, task.skipped) == (RedriveState.DONE, 25, 0)
+        assert len(sizes) > 2
+        assert min(sizes) > 0
+        arrived: list[str] = []
+        while found := receive(store, 100, target or ORDERS):
+            arrived += [message.id for message in found]
+            complete(store, *map(receipt, found))
+        for group in range(3):
+            assert [one for one in arrived if one in ids[group::3]] == ids[group::3]
+        assert counters_reconcile(store)
+
     def test_without_a_target_each_goes_back_to_its_source(self, store: FullStore) -> None:
         share(store, ORDERS, "mail")
         ids = [die(store), die(store, "mail"), die(store)]
