@@ -13,7 +13,7 @@ import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import psycopg
@@ -26,6 +26,10 @@ _REPORTED = (
     *("server_version", "server_encoding", "client_encoding", "standard_conforming_strings"),
     *("DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes"),
 )
+
+
+#: Longest wait for the server, or for one of its sessions, on an idle machine.
+ANSWER_SECONDS: Final = 30
 
 
 class _Listener:
@@ -73,8 +77,16 @@ class _Listener:
         self._threads[-1].start()
 
     def _serve_quietly(self, client: socket.socket) -> None:
-        with suppress(OSError), client:
-            self.serve(client)
+        # Answers are several small writes: each would wait 40 ms for the client's word about the
+        # one before.
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with client:
+            try:
+                self.serve(client)
+            except TimeoutError:  # the test fails, and names it
+                raise
+            except OSError:  # one of both has gone
+                pass
 
     def serve(self, client: socket.socket) -> None:
         """Serve a client until it has gone."""
@@ -135,7 +147,7 @@ class Pooler(_Listener):
         self._free: queue.Queue[socket.socket] = queue.Queue()
         for connection in self._connections:
             session = socket.socket(fileno=os.dup(connection.pgconn.socket))
-            session.setblocking(True)
+            session.settimeout(scaled(ANSWER_SECONDS))
             self._free.put(session)
         super().__init__(server)
 
@@ -155,9 +167,11 @@ class Pooler(_Listener):
         if not self._greet(client):
             return
         while (message := _message(client)) is not None and message[:1] != b"X":
-            session = self._free.get()
+            session = self._free.get(timeout=scaled(ANSWER_SECONDS))
+            transaction = _Transaction(client, session, self.prepared)
             try:
-                self._transaction(client, session, message)
+                transaction.run(message)
+                transaction.roll_back()
             finally:
                 self._free.put(session)
 
@@ -180,48 +194,85 @@ class Pooler(_Listener):
         client.sendall(_packed(b"K", struct.pack("!ii", pid, 1)) + _packed(b"Z", b"I"))
         return True
 
-    def _transaction(self, client: socket.socket, session: socket.socket, first: bytes) -> None:
-        """Forward messages until the session is idle, and has answered each."""
-        unanswered = self._forward(first, session)
-        while True:
-            ready, _, _ = select.select([client, session], [], [])
-            if session in ready:
-                message = _message(session)
-                assert message is not None, "the server has ended the session"
-                client.sendall(message)
-                if message[:1] == b"Z":
-                    unanswered -= 1
-                    if not unanswered and message[5:6] == b"I":
-                        return
-            elif (message := _message(client)) is None:
-                self._roll_back(session, unanswered)
+
+class _Transaction:
+    """A transaction of a client in a session.
+
+    Args:
+        client: the client.
+        session: the connection to the server.
+        prepared: takes the names of the statements that the client prepares.
+    """
+
+    def __init__(
+        self, client: socket.socket, session: socket.socket, prepared: list[bytes]
+    ) -> None:
+        self._client = client
+        self._session = session
+        self._prepared = prepared
+        #: Messages that the server answers with its state, and has not answered.
+        self._unanswered = 0
+        #: Whether it has yet to be asked for its state, and what that was last.
+        self._is_asked, self._state = True, b"I"
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._state == b"I" and not self._unanswered and self._is_asked
+
+    def run(self, first: bytes) -> None:
+        """Forward messages until the session is idle, and has answered each, or the client left.
+
+        Args:
+            first: the client's first message.
+        """
+        self._forward(first)
+        while not self._has_ended:
+            limit = scaled(ANSWER_SECONDS) if self._unanswered else None
+            ready, _, _ = select.select([self._client, self._session], [], [], limit)
+            if not ready:
+                raise TimeoutError("The server has not answered.")
+            if self._session in ready:
+                answer = self._answer()
+                with suppress(ConnectionError):  # the next look at the client tells its end
+                    self._client.sendall(answer)
+            elif (message := _message(self._client)) is None or message[:1] == b"X":
                 return
             else:
-                unanswered += self._forward(message, session)
+                self._forward(message)
 
-    def _forward(self, message: bytes, session: socket.socket) -> int:
-        """Forward a client's message; return 1 if the server answers it with its state."""
+    def roll_back(self) -> None:
+        """End it where its client did not: the session is another's next."""
+        if self._has_ended:
+            return
+        self._forward(_packed(b"S", b""))  # an error is passed over up to it
+        self._forward(_packed(b"Q", b"ROLLBACK\0"))
+        while not self._has_ended:
+            self._answer()
+
+    def _forward(self, message: bytes) -> None:
         if message[:1] == b"P":
-            self.prepared += filter(None, [message[5:].partition(b"\0")[0]])
-        session.sendall(message)
-        return int(message[:1] in b"QS")
+            self._prepared += filter(None, [message[5:].partition(b"\0")[0]])
+        self._session.sendall(message)
+        self._is_asked = message[:1] in b"QS"
+        self._unanswered += self._is_asked
 
-    def _roll_back(self, session: socket.socket, unanswered: int) -> None:
-        session.sendall(_packed(b"Q", b"ROLLBACK\0"))
-        left = unanswered + 1
-        while left:
-            message = _message(session)
-            assert message is not None
-            left -= message[:1] == b"Z"
+    def _answer(self) -> bytes:
+        message = _message(self._session)
+        assert message is not None, "the server has ended the session"
+        if message[:1] == b"Z":
+            self._unanswered -= 1
+            self._state = message[5:6]
+        return message
 
 
 def _message(sender: socket.socket) -> bytes | None:
     """Return the next message; None at the end."""
-    head = sender.recv(5, socket.MSG_WAITALL)
-    if len(head) < 5:
+    try:
+        head = _exactly(sender, 5)
+        (length,) = struct.unpack("!i", head[1:])
+        return head + _exactly(sender, length - 4)
+    except ConnectionError:
         return None
-    (length,) = struct.unpack("!i", head[1:])
-    return head + _exactly(sender, length - 4)
 
 
 def _exactly(sender: socket.socket, number: int) -> bytes:

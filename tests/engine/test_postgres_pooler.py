@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import generators
 
 from durableq import DurableQ
 from durableq.admin import operations
@@ -59,6 +60,32 @@ def test_sessions_are_relied_on_only_where_they_are_kept(url: str, postgres_serv
     assert keeps_sessions(network.url)
     assert not keeps_sessions(url)
     network.close()
+
+
+def test_a_client_that_leaves_in_a_transaction_takes_no_session_with_it(
+    url: str, pooler: Pooler
+) -> None:
+    server = url.partition("&schema=")[0]
+    for _ in pooler.sessions:
+        left = psycopg.connect(server)
+        left.execute("SET LOCAL lock_timeout = 1")
+        left.close()
+    for _ in pooler.sessions:
+        with closing(psycopg.connect(server, autocommit=True)) as after:
+            assert after.execute("SHOW lock_timeout").fetchone() == ("0",)
+
+
+def test_statements_behind_one_that_is_not_answered_yet_are_not_torn(url: str) -> None:
+    with closing(psycopg.connect(url.partition("&schema=")[0], autocommit=True)) as client:
+        client.pgconn.enter_pipeline_mode()
+        for number in range(20):
+            client.pgconn.send_query_params(b"SELECT %d" % number, [])
+            client.pgconn.pipeline_sync()
+        for number in range(20):
+            [answer] = client.wait(generators.fetch_many(client.pgconn))
+            assert answer.get_value(0, 0) == b"%d" % number
+            [synced] = client.wait(generators.fetch_many(client.pgconn))
+            assert synced.status == psycopg.pq.ExecStatus.PIPELINE_SYNC
 
 
 def test_messages_live_their_lives_without_prepared_statements(url: str, pooler: Pooler) -> None:
