@@ -194,10 +194,13 @@ def unpack(suite: Suite, folder: Path, endpoint: str) -> None:
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """Run `durableq serve` on a new database; yield its URL."""
-    port = _free_port()
+    kept = socket.socket()  # it keeps the port from others until the server listens
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    port = kept.getsockname()[1]
     url = f"http://localhost:{port}"
     command = [sys.executable, "-m", "durableq", "serve", "--db", str(folder / "queue.db")]
-    with (folder / "server.log").open("wb") as log:
+    with kept, (folder / "server.log").open("wb") as log:
         process = subprocess.Popen([*command, "--port", str(port)], stdout=log, stderr=log)
         try:
             _wait_for(url, process, folder / "server.log")
@@ -208,13 +211,6 @@ def server(folder: Path) -> Iterator[str]:
                 process.wait(30)
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -117,9 +117,11 @@ class Endpoint:
     """
 
     def __init__(self, database: str, log: Path) -> None:
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            self.port: int = listening.getsockname()[1]
+        # It keeps the port from others while no server listens.
+        self._kept = socket.socket()
+        self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._kept.bind(("127.0.0.1", 0))
+        self.port: int = self._kept.getsockname()[1]
         self._database, self._log = database, log
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -137,8 +139,9 @@ class Endpoint:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it by SIGTERM."""
+        """End it by SIGTERM, and give up its port."""
         self._end(signal.SIGTERM)
+        self._kept.close()
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:

@@ -145,6 +145,11 @@ def run(
     pause = threading.Event()
     try:
         with _running(load, fleet):
+            wait_for(
+                lambda: load.errors or (load.moves and load.parcels.counts()["deleted"]),
+                seconds=60,
+                what="the first deletion and the first move task",
+            )
             for number in range(1, kills + 1):
                 pause.wait(rng.uniform(*LIFE_SECONDS))
                 endpoint.kill()
