@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from durableq.model.message import draft
 from tests.contract.test_breaker_walk import STEPS, seen
 from tests.contract.test_breaker_walk import WALKS as BREAKER_WALKS
 from tests.contract.test_breaker_walk import walk as walk_with_breaker
@@ -32,6 +33,14 @@ class OnPostgres:
     def other_url(self) -> str:
         empty(self.url)
         return self.url
+
+    def a_worker_was_noted(self: Any) -> None:
+        """Make a write that stores the time: there those of workers wait for no lock, and do not.
+
+        A later step of the wall clock is judged from the time that was stored last: on top of a
+        jump it is one, or time itself that goes back.
+        """
+        self.both(lambda engine, _: engine.store.declare_queue("orders", {}))
 
 
 class Plain(OnPostgres, SideBySide):
@@ -75,6 +84,19 @@ def test_postgresql_and_the_model_that_walk_side_by_side_agree(
         if compared >= FEWER.max_examples:
             break
     assert compared >= FEWER.max_examples
+
+
+def test_a_step_of_the_clock_behind_a_jump_and_the_registration_of_a_worker(
+    postgres_tables_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OnPostgres, "url", postgres_tables_url, raising=False)
+    walk = Plain()
+    walk.begin([draft(1)])
+    walk.set_the_wall_clock(-90)
+    walk.come_and_go("bob", None, None)
+    walk.set_the_wall_clock(-30)
+    walk.both_show_the_same()
+    walk.teardown()
 
 
 def test_postgresql_and_the_model_with_a_breaker_agree(postgres_tables_url: str) -> None:

@@ -395,6 +395,10 @@ class SideBySide(RuleBasedStateMachine):
             self.both(lambda engine, _: engine.store.unregister(there[0]), *RECLAIM)
         else:
             self.both(lambda engine, _: engine.store.reclaim(owner_id=there[-1]), *RECLAIM)
+        self.a_worker_was_noted()
+
+    def a_worker_was_noted(self) -> None:
+        """Do what makes the engines equal after the registration or the beat of a worker."""
 
     @rule(what=st.sampled_from(["reclaim", "forget", "purge"]), queue=queues, dead=booleans)
     def keep_up(self, what: str, queue: str, dead: bool) -> None:
