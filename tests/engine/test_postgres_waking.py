@@ -45,7 +45,7 @@ def begin_send(store: PostgresStore, connection: psycopg.Connection) -> None:
     """Send a message in a transaction that stays open, as one whose commit takes long."""
     moment = store._database.time.moment()
     first = (whole(30_000), whole(moment.now_ms + moment.offset_ms), whole(moment.offset_ms), None)
-    rest = (text(ORDERS), whole(1), texts(["1"]), *[None] * 5)
+    rest = (text(ORDERS), whole(1), texts(["1"]), *[None] * 7)
     connection.execute("BEGIN")
     statement = functions_of(store._database).calls["send"]
     result = connection.pgconn.exec_params(

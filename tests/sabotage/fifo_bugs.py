@@ -6,7 +6,7 @@ from typing import Any
 
 from durableq.engines.sql import endpoint, group_batches, groups, leaving
 from durableq.engines.sql.group_rate import GroupTokens
-from tests.sabotage.texts import rewrite
+from tests.sabotage.texts import change, rewrite
 
 
 def give_a_place_to_two() -> None:
@@ -96,6 +96,7 @@ def go_on_behind_a_message_that_had_all_its_receives() -> None:
 def forget_the_kind_of_a_text() -> None:
     """A client gets a text as the JSON string in which it is stored."""
     rewrite("INSERT_ENVELOPE", ":body_format", "0 * :body_format")
+    change("coalesce(u.format, 0)", "0")
 
 
 def count_the_first_receive_each_time() -> None:
@@ -189,6 +190,11 @@ SEEN_BY = (
     (
         "forget_the_kind_of_a_text",
         _CONTRACT + "test_a_body_comes_back_character_by_character",
+    ),
+    (
+        "forget_the_kind_of_a_text",
+        "tests/contract/test_postgres.py::TestPostgres::"
+        "test_a_body_comes_back_character_by_character",
     ),
     (
         "follow_past_a_leased_message",

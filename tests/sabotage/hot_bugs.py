@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from durableq.engines.postgres import database, hot, working
 from durableq.engines.postgres.looks import FROM_THE_START, Look, Looks
+from durableq.model.drafts import DraftFlow
 from tests.sabotage.texts import change
 
 HOT: Final = "tests/engine/test_postgres_hot.py::"
@@ -95,6 +96,22 @@ def deliver_what_was_received_before() -> None:
     change("AND (q.limits = 0 OR m.receive_count = 0) AND (", "AND (")
 
 
+def send_an_envelope_without_its_options() -> None:
+    """The group of a message that has an envelope too is lost."""
+    module: Any = hot
+    envelopes = module._envelopes
+
+    def alone(drafts: Any) -> Any:
+        flows = [one.flow and DraftFlow(envelope=one.flow.envelope) for one in drafts]
+        return envelopes([one._replace(flow=flow) for one, flow in zip(drafts, flows, strict=True)])
+
+    module._envelopes = alone
+
+
+def store_no_system_attributes() -> None:
+    change("d.attributes, d.system, d.body", "d.attributes, NULL, d.body")
+
+
 def see_no_listeners() -> None:
     change("ELSE true END;", "ELSE false END;")
 
@@ -114,6 +131,8 @@ BUGS: Final = (
     begin_a_look_behind_what_is_ready,
     take_what_is_due_later_for_seen,
     deliver_what_was_received_before,
+    send_an_envelope_without_its_options,
+    store_no_system_attributes,
 )
 _OF_BOTH: Final = {
     "remove_the_fence": "test_a_stale_receipt_can_do_nothing",
@@ -158,6 +177,11 @@ SEEN_BY: Final = [
         LOOKS + "test_a_message_that_becomes_due_behind_the_place_is_seen_at_once",
     ),
     ("deliver_what_was_received_before", HOT + "test_verbs_of_the_endpoint_are_one_call_each"),
+    (
+        "send_an_envelope_without_its_options",
+        CONTRACT + "test_system_attributes_and_a_group_without_order_come_back",
+    ),
+    ("store_no_system_attributes", HOT + "test_a_hot_send_and_a_shared_one_store_the_same"),
     ("count_sends_in_place", HOT + "test_hot_verbs_run_beside_each_other"),
     (
         "plan_for_small_tables_behind_a_pooler",

@@ -60,12 +60,13 @@ _BEGIN: Final = f"""\
 
 #: Stores a batch. Its answer: whether a process waits for writes, the time, and the ids. The lock
 #: of those that wait is taken for a moment in one expression, which no interruption comes between.
+#: p_formats and p_systems are the envelopes; NULL for both where no message has one.
 _SEND: Final = f"""\
 CREATE FUNCTION durableq_send(
     {_FIRST},
     p_queue TEXT, p_largest BIGINT,
     p_bodies TEXT[], p_keys TEXT[], p_hashes BYTEA[], p_attributes TEXT[], p_delays BIGINT[],
-    p_priorities BIGINT[]
+    p_priorities BIGINT[], p_formats BIGINT[], p_systems TEXT[]
 ) RETURNS BIGINT[] {_OPTIONS} AS $durableq$
 #variable_conflict use_column
 DECLARE
@@ -84,7 +85,7 @@ BEGIN
             queue_id, state, rank, priority, deferred, receive_count, recovery_count,
             lease_until_ms, delayed_until_ms, enqueued_at_ms, sent_at_ms, first_received_at_ms,
             retention_from_ms, expires_at_ms, debounce_until_ms, receipt, owner_id, body_bytes,
-            body_format, sequence, key, payload_hash, attributes, body
+            body_format, sequence, key, payload_hash, attributes, system_attributes, body
         )
         SELECT
             d.queue_id, CASE WHEN d.delay_ms > 0 THEN 2 ELSE 0 END, -d.priority, d.priority,
@@ -94,14 +95,16 @@ BEGIN
             now_ms + d.delay_ms, {FOREVER_MS}, 0, '\\x{NO_RECEIPT.hex()}'::bytea, {OWNER_BASE},
             CASE WHEN starts_with(d.body, '\\x') THEN octet_length(d.body) / 2 - 1
                 ELSE octet_length(d.body) END,
-            0, 0, d.key, d.hash, d.attributes, d.body
+            d.format, 0, d.key, d.hash, d.attributes, d.system, d.body
         FROM (
             SELECT
-                t.id AS queue_id, u.body, u.key, u.hash, u.attributes,
-                coalesce(u.delay, t.delay_ms) AS delay_ms, coalesce(u.priority, 0) AS priority
+                t.id AS queue_id, u.body, u.key, u.hash, u.attributes, u.system,
+                coalesce(u.delay, t.delay_ms) AS delay_ms, coalesce(u.priority, 0) AS priority,
+                coalesce(u.format, 0) AS format
             FROM target AS t, unnest(
-                p_bodies, p_keys, p_hashes, p_attributes, p_delays, p_priorities
-            ) AS u (body, key, hash, attributes, delay, priority)
+                p_bodies, p_keys, p_hashes, p_attributes, p_delays, p_priorities, p_formats,
+                p_systems
+            ) AS u (body, key, hash, attributes, delay, priority, format, system)
         ) AS d
         RETURNING id
     ), counted AS (

@@ -21,6 +21,7 @@ from durableq.engines.sql.sending import Sending
 from durableq.engines.sql.settling import Settling, by_receive
 from durableq.engines.sql.together import together
 from durableq.model import codec
+from durableq.model.drafts import DraftFlow, Envelope
 from durableq.model.errors import DurableQError
 from durableq.model.limits import MAX_RECEIVE, MAX_SEND_BATCH, MAX_VISIBILITY_MS
 from durableq.model.message import (
@@ -36,6 +37,11 @@ from durableq.model.message import (
 from durableq.store.core import Answer, Call, Receive, Send, Settle
 
 _flow: Final = attrgetter("flow")
+_NO_FLOW: Final = DraftFlow()
+_NO_ENVELOPE: Final = Envelope()
+#: Of envelopes, as a function takes them.
+_Arrays = tuple[bytes | None, bytes | None]
+_NO_ENVELOPES: Final[_Arrays] = (None, None)
 #: A receive for the SQS endpoint that is no batch of groups, and cannot be repeated.
 _PLAINLY: Final = Served()
 
@@ -180,7 +186,8 @@ def _extend(
 
 def _send(database: Database, queue: str, drafts: Sequence[Draft]) -> list[str] | None:
     """Store a batch in a queue without limits; None: not done."""
-    if any(map(_flow, drafts)):
+    envelopes = _envelopes(drafts) if any(map(_flow, drafts)) else _NO_ENVELOPES
+    if envelopes is None:
         return None
     bodies, keys, hashes, attributes, delays, priorities, _ = zip(*drafts, strict=True)
     largest = max(len(body) if body.isascii() else codec.size(body) for body in bodies)
@@ -195,6 +202,7 @@ def _send(database: Database, queue: str, drafts: Sequence[Draft]) -> list[str] 
         texts(attributes) if any(attributes) else None,
         None if delays.count(None) == len(delays) else wholes(delays),
         wholes(priorities) if any(priorities) else None,
+        *envelopes,
     )
     if answered is None:
         return None
@@ -205,3 +213,17 @@ def _send(database: Database, queue: str, drafts: Sequence[Draft]) -> list[str] 
     ids.sort()  # in the order of the drafts: they were taken in it
     fold_in_turn(database, ids)
     return [*map(str, ids)]
+
+
+def _envelopes(drafts: Sequence[Draft]) -> _Arrays | None:
+    """Return the formats of bodies and the system attributes; None: a draft has other options."""
+    flows = [draft.flow or _NO_FLOW for draft in drafts]
+    if any(flow._replace(envelope=None) != _NO_FLOW for flow in flows):
+        return None
+    formats, system_attributes, *_ = zip(
+        *(flow.envelope or _NO_ENVELOPE for flow in flows), strict=True
+    )
+    return (
+        wholes(formats) if any(formats) else None,
+        texts(system_attributes) if any(system_attributes) else None,
+    )
