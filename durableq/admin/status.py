@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from durableq.admin import progress, schedules
@@ -13,7 +12,7 @@ from durableq.admin.schedules import ScheduleView
 from durableq.model.health import KeyCounts, Storage
 from durableq.model.info import QueueInfo, WorkerInfo
 from durableq.model.progress import Progress
-from durableq.model.queues import Counters
+from durableq.model.queues import Counters, Counts
 from durableq.recovery.circuit_breaker import BreakerState, read
 from durableq.store.core import Capability, Store
 from durableq.supervisor.liveness import Liveness, Usage, liveness, usage
@@ -32,17 +31,49 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue with its dead-letter queue."""
+    """A queue with its dead-letter queue.
+
+    A dead-letter queue that is not private is a queue with a view of its own. Its counters are of
+    all that comes there, so those of this queue have to tell what its messages did.
+    """
 
     info: QueueInfo
     dead: QueueInfo
     #: None in the first sample: a rate needs two.
-    flow: Flow | None
+    flow: Flow | None = None
 
     @property
     def counters(self) -> Counters:
-        """The sum of both counters, in which messages moved between the two queues cancel out."""
-        return self.info.counters + self.dead.counters
+        """The counters of the queue, with those of a private dead-letter queue.
+
+        Messages moved between the two cancel out.
+        """
+        here = self.info.counters
+        return here + self.dead.counters if self.has_private_dlq else here
+
+    @property
+    def dead_letters(self) -> Counts:
+        """The numbers of the queue's dead letters."""
+        found = self.info.dead_letters
+        return self.dead.counts if found is None else found
+
+    @property
+    def buried(self) -> int:
+        """The number of messages that left the queue for its dead-letter queue."""
+        return self.dead.counters.moved_in if self.has_private_dlq else self.info.counters.moved_out
+
+    @property
+    def redriven(self) -> int:
+        """The number of dead letters that were sent back.
+
+        To any queue if the dead-letter queue is private, or else to this queue.
+        """
+        return self.dead.counters.moved_out if self.has_private_dlq else self.info.counters.moved_in
+
+    @property
+    def has_private_dlq(self) -> bool:
+        """Whether nothing but its own dead letters comes to its dead-letter queue."""
+        return self.dead.dead_letter_queue is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +128,7 @@ def look(store: Store, before: Overview | None = None) -> Overview:
     at = time.monotonic()
     infos = {info.name: info for info in store.require(Capability.INSPECT).queues()}
     queues = [
-        QueueView(info, infos[info.dead_letter_queue], _flow(info.name, infos, before, at))
+        _queue_view(info, infos[info.dead_letter_queue], before, at)
         for info in infos.values()
         if info.dead_letter_queue is not None
     ]
@@ -112,18 +143,16 @@ def look(store: Store, before: Overview | None = None) -> Overview:
     return Overview(at, queues, workers, known, keys, storage, reported, readers, planned)
 
 
-def _flow(
-    name: str, infos: Mapping[str, QueueInfo], before: Overview | None, at: float
-) -> Flow | None:
+def _queue_view(info: QueueInfo, dead: QueueInfo, before: Overview | None, at: float) -> QueueView:
+    view = QueueView(info, dead)
     if before is None or at <= before.at:
-        return None
-    earlier = next((view.counters for view in before.queues if view.info.name == name), None)
+        return view
+    earlier = next((one.counters for one in before.queues if one.info.name == info.name), None)
     if earlier is None:
-        return None
-    queue = infos[name]
-    now = queue.counters + infos[queue.dead_letter_queue or name].counters
-    seconds = at - before.at
-    return Flow((now.sent - earlier.sent) / seconds, (now.ended - earlier.ended) / seconds)
+        return view
+    now, seconds = view.counters, at - before.at
+    flow = Flow((now.sent - earlier.sent) / seconds, (now.ended - earlier.ended) / seconds)
+    return replace(view, flow=flow)
 
 
 def _view(store: Store, worker: WorkerInfo, before: Overview | None, at: float) -> WorkerView:

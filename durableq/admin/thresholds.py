@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 from durableq.model.health import Finding, Level, bad, ok
 from durableq.model.info import QueueInfo
+from durableq.model.queues import Counts
 from durableq.model.units import span
 
 
@@ -18,7 +20,7 @@ class Thresholds:
     backlog: int | None = None
     #: Age of the oldest ready message.
     age_ms: int | None = None
-    #: Messages in the dead-letter queue, held ones too.
+    #: Dead letters in a dead-letter queue, held ones too.
     dead: int | None = None
 
     def __bool__(self) -> bool:
@@ -33,11 +35,9 @@ class Thresholds:
             now_ms: the wall clock.
         """
         infos = [*queues]
-        dead = {info.dead_letter_queue for info in infos}
+        dead = _dead_letters(infos)
         exceeded = [
-            one
-            for info in infos
-            for one in self._exceeded(info, now_ms, is_named=info.name in dead)
+            one for info in infos for one in self._exceeded(info, now_ms, dead.get(info.name, 0))
         ]
         return exceeded or [ok("thresholds", "no queue exceeds one")]
 
@@ -49,11 +49,11 @@ class Thresholds:
             "See the lines above. Name the right database with --db, or create it: durableq init.",
         )
 
-    def _exceeded(self, info: QueueInfo, now_ms: int, *, is_named: bool) -> Iterator[Finding]:
-        """Yield the thresholds that a queue exceeds; `is_named`: others' dead letters go there."""
+    def _exceeded(self, info: QueueInfo, now_ms: int, dead: int) -> Iterator[Finding]:
+        """Yield the thresholds that a queue exceeds, which has so many dead letters of others."""
         name, number = info.name, info.counts.present
-        if is_named and self.dead is not None and number > self.dead:
-            what = f"{name}: dead letters {number}, threshold {self.dead}"
+        if self.dead is not None and dead > self.dead:
+            what = f"{name}: dead letters {dead}, threshold {self.dead}"
             yield Finding("max_dead", Level.BAD, what, "See durableq dlq groups.", name)
         if info.dead_letter_queue is None:
             return
@@ -66,3 +66,13 @@ class Thresholds:
             age = f"oldest ready message {span(waited_ms)}, threshold {span(self.age_ms)}"
             advice = "See durableq status, and durableq explain for the message."
             yield Finding("max_age", Level.BAD, f"{name}: {age}", advice, name)
+
+
+def _dead_letters(infos: Sequence[QueueInfo]) -> Counter[str]:
+    """Return the number of dead letters by dead-letter queue."""
+    present = {info.name: info.counts for info in infos}
+    numbers: Counter[str] = Counter()
+    for info in infos:
+        if (name := info.dead_letter_queue) is not None:
+            numbers[name] += (info.dead_letters or present.get(name, Counts())).present
+    return numbers

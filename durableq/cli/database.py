@@ -76,7 +76,7 @@ def doctor(
         "--max-age TIME", "Bad if a message is ready for longer: 30s, 5m, 2h, 1d."
     ),
     max_dead: int | None = _threshold(
-        "--max-dead N", "Bad if a queue has more dead letters.", min=0
+        "--max-dead N", "Bad if a dead-letter queue has more dead letters.", min=0
     ),
 ) -> None:
     """Check the database, what it stands on, and what uses it.

@@ -114,6 +114,7 @@ def list_(
         is_whole = after is None and len(ids) < limit
         total = Total(len(ids)) if is_whole or session.as_json else _total(store, wanted)
         say_total(session, ids, "dead letter", limit, total)
+        _say_sources(store, wanted.queue)
 
 
 def groups(session: Session, name: QueueArgument = None, queue: Source = None) -> None:
@@ -125,6 +126,7 @@ def groups(session: Session, name: QueueArgument = None, queue: Source = None) -
     with session.opened() as store:
         source = _source(store, queue)
         found = store.require(Capability.DEAD_LETTERS).dead_letter_groups(source)
+        _say_sources(store, source)
     fingerprints = session.table(
         found,
         dataclasses.asdict,
@@ -249,6 +251,17 @@ def _source(store: Store, name: str | None) -> str | None:
     if name is None or store.require(Capability.INSPECT).queue(name).dead_letter_queue is not None:
         return name
     return name.removesuffix(DEAD_LETTER_SUFFIX)
+
+
+def _say_sources(store: Store, name: str | None) -> None:
+    """Say whose dead letters come to a queue: a filter by queue means where they failed."""
+    infos = [] if name is None else store.require(Capability.INSPECT).queues()
+    sources = [info.name for info in infos if info.dead_letter_queue == name]
+    if sources:
+        output.say(
+            f"Dead letters of {', '.join(sources)} come to {name}. "
+            f"They are listed by the queue where they failed: --queue {sources[0]}."
+        )
 
 
 def _at_most(store: Store, wanted: DeadLetterFilter) -> int:

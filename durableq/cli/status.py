@@ -84,10 +84,9 @@ def document(url: str, seen: Overview) -> dict[str, Any]:
     return {
         "database": url,
         "queues": [
-            described
+            described | {"handled_by": seen.readers.of(described["name"])}
             for view in seen.queues
-            for described in (_queue_document(view), rendering.queue_document(view.dead))
-            for described in [described | {"handled_by": seen.readers.of(described["name"])}]
+            for described in _queue_documents(view)
         ],
         "workers": [_worker_document(view) for view in seen.workers],
         "breakers": {
@@ -210,8 +209,8 @@ _QUEUES: Final[dict[str, Callable[[QueueView], Any]]] = {
     "READY": lambda v: v.info.counts.ready,
     "DELAYED": lambda v: v.info.counts.delayed,
     "IN_FLIGHT": lambda v: v.info.counts.in_flight,
-    "DEAD": lambda v: v.dead.counts.present,
-    "HELD": lambda v: v.dead.counts.held,
+    "DEAD": lambda v: v.dead_letters.present,
+    "HELD": lambda v: v.dead_letters.held,
     "OLDEST": _oldest,
     "IN/S": lambda v: "-" if v.flow is None else _rate(v.flow.in_per_second),
     "OUT/S": lambda v: "-" if v.flow is None else _rate(v.flow.out_per_second),
@@ -270,8 +269,8 @@ _PROGRESS: Final[dict[str, Callable[[Progress], Any]]] = {
 }
 _QUEUE_COLOURS: Final[dict[str, Callable[[QueueView], str]]] = {
     "QUEUE": lambda v: YELLOW if v.info.settings.paused else "",
-    "DEAD": lambda v: RED if v.dead.counts.present else "",
-    "HELD": lambda v: YELLOW if v.dead.counts.held else "",
+    "DEAD": lambda v: RED if v.dead_letters.present else "",
+    "HELD": lambda v: YELLOW if v.dead_letters.held else "",
 }
 #: A worker that is not alive has its liveness as state.
 _STATES: Final = {"dead": RED, "unknown": YELLOW, "reload failed": RED}
@@ -280,14 +279,17 @@ _WORKER_COLOURS: Final[dict[str, Callable[[WorkerView], str]]] = {
 }
 
 
-def _queue_document(view: QueueView) -> dict[str, Any]:
+def _queue_documents(view: QueueView) -> Iterator[dict[str, Any]]:
+    """Yield a queue, and its private dead-letter queue."""
     flow = view.flow
-    return rendering.queue_document(view.info) | {
+    yield rendering.queue_document(view.info) | {
         "paused": bool(view.info.settings.paused),
-        "dead": dataclasses.asdict(view.dead.counts) | {"present": view.dead.counts.present},
+        "dead": dataclasses.asdict(view.dead_letters) | {"present": view.dead_letters.present},
         "in_per_second": None if flow is None else round(flow.in_per_second, 3),
         "out_per_second": None if flow is None else round(flow.out_per_second, 3),
     }
+    if view.has_private_dlq:
+        yield rendering.queue_document(view.dead)
 
 
 def _worker_document(view: WorkerView) -> dict[str, Any]:

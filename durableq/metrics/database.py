@@ -37,16 +37,8 @@ _COUNTERS: Final = (
         "Messages skipped because their idempotency key had succeeded.",
         lambda v: v.counters.duplicates,
     ),
-    _OfQueue(
-        "dead",
-        "Messages moved to the queue's dead-letter queue.",
-        lambda v: v.dead.counters.moved_in,
-    ),
-    _OfQueue(
-        "redriven",
-        "Dead letters of the queue that were sent back, to this queue or another.",
-        lambda v: v.dead.counters.moved_out,
-    ),
+    _OfQueue("dead", "Messages moved to the queue's dead-letter queue.", lambda v: v.buried),
+    _OfQueue("redriven", "Dead letters of the queue that were sent back.", lambda v: v.redriven),
     _OfQueue("discarded", "Dead letters discarded by a decision.", lambda v: v.counters.discarded),
     _OfQueue("expired", "Messages ended by retention or expires_in.", lambda v: v.counters.expired),
     _OfQueue("cancelled", "Messages cancelled on request.", lambda v: v.counters.cancelled),
@@ -134,7 +126,7 @@ def _messages(seen: Overview) -> Metric:
         labels=["queue", "state"],
     )
     for view in seen.queues:
-        counts, dead = view.info.counts, view.dead.counts
+        counts, dead = view.info.counts, view.dead_letters
         for state in ("ready", "delayed", "in_flight", "blocked"):
             family.add_metric([view.info.name, state], getattr(counts, state))
         family.add_metric([view.info.name, "dead"], dead.present - dead.held)

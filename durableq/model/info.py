@@ -34,6 +34,9 @@ class QueueInfo:
     oldest_ready_ms: int | None
     #: Its limits as they stand.
     limits: LimitsInfo = field(default_factory=LimitsInfo)
+    #: Those of its messages that are dead letters, wherever they are. None if its dead-letter queue
+    #: is private and has nothing else, and for a single queue: `queues` alone counts them.
+    dead_letters: Counts | None = None
 
 
 class Sample(NamedTuple):

@@ -25,6 +25,19 @@ def test_the_overview_counts(dq: DurableQ, client: Client) -> None:
     assert "sqlite 3." in page.text
 
 
+def test_dead_letters_are_counted_at_their_queue(dq: DurableQ, client: Client) -> None:
+    dq.queue("failed").send({"n": 1})
+    for name in ("mail", "orders"):
+        dq.queue(name, dead_letter_queue="failed")
+    dq.queue("orders").send({"n": 2})
+    dq.queue("orders").receive()[0].reject("no")
+    page = client.page("/")
+    assert "mail 0 0 0 0 0 0" in page.text
+    assert "orders 0 0 0 0 1 0" in page.text
+    assert "Dead1" in client.page("/queues/orders").text
+    assert "Dead0" in client.page("/queues/mail").text
+
+
 def test_the_receives_of_a_dead_letter_are_those_before_it_died(
     dq: DurableQ, client: Client
 ) -> None:

@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from durableq.admin import limits, progress
 from durableq.admin.readers import Readers
+from durableq.admin.status import QueueView
 from durableq.cli import rendering
 from durableq.dashboard import charts
 from durableq.dashboard.errors import Refusal
@@ -18,6 +19,7 @@ from durableq.model.info import QueueInfo, Search
 from durableq.model.message import State
 from durableq.model.settings import SETTINGS, Kind
 from durableq.model.units import is_whole_span, span
+from durableq.store.capabilities import Inspect
 from durableq.store.core import Capability
 
 #: Messages in a page.
@@ -43,8 +45,7 @@ def values(visit: Visit) -> dict[str, Any] | Response:
     if by == "id" and text:
         return RedirectResponse(f"{root_of(visit.request)}/messages/{quote(text.strip(), safe='')}")
     inspect = visit.store.require(Capability.INSPECT)
-    info = inspect.queue(visit.named("name"))
-    dead = inspect.queue(info.dead_letter_queue) if info.dead_letter_queue else None
+    info, dead = _found(inspect, visit.named("name"))
     readers = Readers(visit.store.require(Capability.FLEET).workers())
     neglect = readers.neglect(info)
     wanted = _wanted(label, by, text)
@@ -65,6 +66,17 @@ def values(visit: Visit) -> dict[str, Any] | Response:
         "limits": list(limits.words(info)),
         "settings": _settings(info),
     }
+
+
+def _found(inspect: Inspect, name: str) -> tuple[QueueInfo, QueueInfo | None]:
+    """Return a queue, and its dead-letter queue.
+
+    Raises:
+        UnknownQueue: there is no such queue.
+    """
+    info = inspect.queue(name)
+    infos = {each.name: each for each in inspect.queues()}  # which count dead letters too
+    return infos.get(name, info), infos.get(info.dead_letter_queue or "")
 
 
 def _wanted(label: str, by: str, text: str) -> Search:
@@ -101,8 +113,9 @@ def _numbers(info: QueueInfo, dead: QueueInfo | None) -> list[tuple[str, int, st
         ("Blocked", counts.blocked, ""),
     ]
     if dead is not None:
-        total += dead.counters
-        found += [("Dead", dead.counts.present, "bad"), ("Held", dead.counts.held, "warn")]
+        view = QueueView(info, dead)
+        letters, total = view.dead_letters, view.counters
+        found += [("Dead", letters.present, "bad"), ("Held", letters.held, "warn")]
     else:
         found.append(("Held", counts.held, "warn"))
     return [*found, ("Sent", total.sent, ""), ("Completed", total.completed, "")]

@@ -108,7 +108,7 @@ def _decisions(visit: Visit, seen: Overview) -> tuple[list[Decisions], list[str]
 def _was_decided(view: QueueView) -> bool:
     """Return whether a dead letter of a queue was ever decided about."""
     total = view.dead.counters
-    return bool(total.moved_out or total.discarded or view.dead.counts.held)
+    return bool(total.moved_out or total.discarded or view.dead_letters.held)
 
 
 def _counts(visit: Visit, queue: str) -> Iterator[tuple[str, list[DecisionCount], bool]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from durableq.engines.memory import breaker
 from durableq.engines.memory.base import operation, query
 from durableq.engines.memory.coalescing import MemoryCoalescing
-from durableq.engines.memory.tables import Queue
+from durableq.engines.memory.tables import Queue, Row
 from durableq.model.endpoint import QueueDocument
 from durableq.model.errors import UnknownQueue
 from durableq.model.flow.info import limits_info
@@ -26,6 +27,18 @@ from durableq.model.queues import (
     settings_of_changes,
 )
 from durableq.model.settings import QueueSettings
+
+
+def _counts_of(rows: Sequence[Row]) -> Counts:
+    """Return the number of messages in each state."""
+    states = [row.state for row in rows if not row.held]
+    return Counts(
+        ready=states.count(State.READY),
+        delayed=states.count(State.DELAYED),
+        in_flight=states.count(State.IN_FLIGHT),
+        held=len(rows) - len(states),
+        blocked=states.count(State.BLOCKED),
+    )
 
 
 class MemoryQueues(MemoryCoalescing):
@@ -73,14 +86,7 @@ class MemoryQueues(MemoryCoalescing):
     def _queue_info(self, name: str) -> QueueInfo:
         settings, dead_letter_queue, counters = self._queue(name)
         rows = self._tables.in_queue(name)
-        states = [row.state for row in rows if not row.held]
-        counts = Counts(
-            ready=states.count(State.READY),
-            delayed=states.count(State.DELAYED),
-            in_flight=states.count(State.IN_FLIGHT),
-            held=len(rows) - len(states),
-            blocked=states.count(State.BLOCKED),
-        )
+        counts = _counts_of(rows)
         ready = [row.enqueued_at_ms for row in rows if row.state is State.READY]
         oldest_ms = min(ready, default=None)
         now_ms = self._clock.lease_ms()
@@ -90,6 +96,14 @@ class MemoryQueues(MemoryCoalescing):
         if settings.max_backlog_bytes:
             limits = replace(limits, backlog_bytes=self._backlog(name).body_bytes)
         return QueueInfo(name, settings, dead_letter_queue, counters, counts, oldest_ms, limits)
+
+    def _dead_letters_of(self, info: QueueInfo) -> Counts | None:
+        """Return the numbers of a queue's dead letters; None if all that are there are its own."""
+        there = info.dead_letter_queue
+        if there is None or self._queue(there).dead_letter_queue is None:
+            return None
+        rows = self._tables.rows.values()
+        return _counts_of([row for row in rows if row.source_queue == info.name])
 
     @query
     def settings(self, queue: str) -> QueueSettings:

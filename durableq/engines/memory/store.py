@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 
 from durableq.engines.memory import groups
 from durableq.engines.memory.base import operation, query
@@ -60,7 +61,8 @@ class MemoryStore(
     @query
     def queues(self, *, recount: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
-        return [self._queue_info(name) for name in sorted(self._tables.queues)]
+        infos = [self._queue_info(name) for name in sorted(self._tables.queues)]
+        return [replace(info, dead_letters=self._dead_letters_of(info)) for info in infos]
 
     @query
     def queue(self, name: str) -> QueueInfo:

@@ -3571,8 +3571,8 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1, (SELECT count(*)
-AS count_1
+durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1,
+pair.dead_letter_queue_id AS dead_letter_queue_id_1, (SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -3618,8 +3618,8 @@ durableq_queue.breaker_probes, durableq_queue.slow_start_ms, durableq_queue.retr
 durableq_queue.max_backlog, durableq_queue.max_backlog_bytes, durableq_queue.on_full,
 durableq_queue.block_timeout_ms, durableq_queue.min_free_bytes,
 durableq_queue.deduplication_window_ms, durableq_queue.expires_in_ms, durableq_queue.on_expiry,
-durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1, (SELECT count(*)
-AS count_1
+durableq_queue.priority_aging_ms, durableq_queue.bury_at, pair.name AS name_1,
+pair.dead_letter_queue_id AS dead_letter_queue_id_1, (SELECT count(*) AS count_1
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 2 AND
 durableq_message.delayed_until_ms < 140737488355327) AS anon_1, (SELECT count(*) AS count_2
@@ -3648,6 +3648,14 @@ FROM durableq_queue LEFT OUTER JOIN durableq_flow ON durableq_flow.queue_id = du
 LEFT OUTER JOIN durableq_totals ON durableq_totals.queue_id = durableq_queue.id LEFT OUTER JOIN
 durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id ORDER BY
 durableq_queue.name"""
+SHARED_DEAD_LETTERS = """\
+SELECT durableq_message.source_queue_id, durableq_message.state,
+durableq_message.delayed_until_ms >= 140737488355327 AS anon_1, count(*) AS count_1
+FROM durableq_message
+WHERE durableq_message.source_queue_id IN (SELECT durableq_queue.id
+FROM durableq_queue JOIN durableq_queue AS pair ON pair.id = durableq_queue.dead_letter_queue_id
+WHERE pair.dead_letter_queue_id IS NOT NULL) GROUP BY durableq_message.source_queue_id,
+durableq_message.state, durableq_message.delayed_until_ms >= 140737488355327"""
 COUNT_READY = Named(
     """\
 SELECT count(*) AS count_1

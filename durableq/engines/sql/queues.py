@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
@@ -20,6 +21,7 @@ from durableq.model.flow.info import limits_info
 from durableq.model.flow.rank import level_width
 from durableq.model.flow.sending import check_dead_letter_settings
 from durableq.model.limits import MAX_PRIORITY
+from durableq.model.message import State
 from durableq.model.queues import (
     DEAD_LETTER_QUEUE,
     DEAD_LETTER_SUFFIX,
@@ -39,6 +41,8 @@ from durableq.store.core import QueueInfo
 
 _SETTINGS: Final = len(SETTINGS)
 _STATE: Final = len(FLOW_STATE)
+#: The place in a row of INFOS of the dead-letter queue of the dead-letter queue.
+_NEXT: Final = 3 + _SETTINGS + 1
 #: Ready messages of each level of priority among which the oldest is looked for.
 _FIRST: Final = 1_000
 #: The same with priority aging, which makes one level of all.
@@ -253,14 +257,31 @@ def _drop(tx: WriteTransaction, part: StoredQueue) -> None:
 
 def all_queues(tx: Transaction, *, recount: bool = False) -> list[QueueInfo]:
     """Return every queue, by name; see Inspect.queues."""
-    return [_queue_info(tx, row, recount=recount) for row in tx.run(tx.sql.INFOS).fetchall()]
+    rows = tx.run(tx.sql.INFOS).fetchall()
+    infos = [_queue_info(tx, row, recount=recount) for row in rows]
+    shared = [row[0] if row[_NEXT] is not None else None for row in rows]
+    if not any(shared):
+        return infos
+    dead = _shared_dead_letters(tx)
+    return [
+        info if queue_id is None else replace(info, dead_letters=Counts(**dead[queue_id]))
+        for queue_id, info in zip(shared, infos, strict=True)
+    ]
+
+
+def _shared_dead_letters(tx: Transaction) -> dict[int, dict[str, int]]:
+    """Return the numbers of dead letters by queue, of those without a private dead-letter queue."""
+    found: defaultdict[int, dict[str, int]] = defaultdict(dict)
+    for source, state, is_held, number in tx.run(tx.sql.SHARED_DEAD_LETTERS).fetchall():
+        found[source]["held" if is_held else State(state).label] = number
+    return found
 
 
 def _queue_info(tx: Transaction, row: tuple[Any, ...], *, recount: bool = False) -> QueueInfo:
     """Return a queue as it stands, from a row of INFOS."""
     queue_id, name, dead_letter_queue_id, *rest = row
     settings = QueueSettings(*rest[:_SETTINGS])
-    dead_letters, delayed, in_flight, held, blocked, has_ready, *others = rest[_SETTINGS:]
+    dead_letters, _, delayed, in_flight, held, blocked, has_ready, *others = rest[_SETTINGS:]
     state, totals = others[:_STATE], others[_STATE:]
     if dead_letter_queue_id is not None:
         dead_letters = dead_letters or ""  # in a damaged file, of which audit tells more

@@ -343,6 +343,7 @@ class Statements(Protocol):
     APPROXIMATE: str
     INFO: str
     INFOS: str
+    SHARED_DEAD_LETTERS: str
     COUNT_READY: str
     NEXT_RANK: str
     OLDEST_OF_LEVEL: str

@@ -189,6 +189,7 @@ _infos = (
         _q.dead_letter_queue_id,
         *(_q[name] for name in SETTINGS),
         _pair.c.name,
+        _pair.c.dead_letter_queue_id,
         *numbers_waiting(),
         select(_m.id).where(_of_each, is_state(State.READY)).exists(),
         *(_all_in_flight if name == "in_flight" else flow_column(name) for name in FLOW_STATE),
@@ -210,6 +211,18 @@ APPROXIMATE = Statement(
 )
 INFO = Statement(_infos.where(_q.name == parameter("queue")))
 INFOS = Statement(_infos.order_by(_q.name))
+# The dead letters of queues whose dead-letter queue is not private.
+SHARED_DEAD_LETTERS = Statement(
+    select(_m.source_queue_id, _m.state, _is_held, func.count())
+    .where(
+        _m.source_queue_id.in_(
+            select(_q.id)
+            .join(_pair, _pair.c.id == _q.dead_letter_queue_id)
+            .where(_pair.c.dead_letter_queue_id.is_not(None))
+        )
+    )
+    .group_by(_m.source_queue_id, _m.state, _is_held)
+)
 _is_ready = (_m.queue_id == parameter("in_queue"), is_state(State.READY))
 COUNT_READY = Statement(select(func.count()).where(*_is_ready))
 NEXT_RANK = Statement(select(func.min(_m.rank)).where(*_is_ready, _m.rank > parameter("rank")))

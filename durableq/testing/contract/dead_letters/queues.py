@@ -8,6 +8,7 @@ import pytest
 from durableq.model.decisions import Discard, Hold, Requeue
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
 from durableq.model.message import Outcome, Reason, State
+from durableq.model.queues import Counts
 from durableq.model.settings import changes_from
 from durableq.store.core import Capability
 from durableq.testing.contract.case import (
@@ -62,6 +63,20 @@ class DeadLetterQueuesContract(StoreCase):
         assert store.queue(ORDERS).dead_letter_queue == FAILED
         assert store.queue(FAILED).dead_letter_queue == "failed-dlq"
         assert counters_reconcile(store)
+
+    def test_the_dead_letters_of_each_queue_are_counted(self, store: FullStore) -> None:
+        share(store, ORDERS, "mail")
+        ids = [die(store) for _ in range(4)] + [die(store, "mail")]
+        send(store, queue=FAILED)
+        found = {m.id: receipt(m) for m in receive(store, queue=FAILED)}
+        store.decide([(found[ids[0]], Hold()), (found[ids[1]], Requeue(delay=60))])
+        store.release([found[ids[2]]])
+        assert store.queue(FAILED).counts == Counts(ready=1, in_flight=3, held=1)
+        assert {info.name: info.dead_letters for info in store.queues()} == {
+            ORDERS: Counts(ready=1, in_flight=1, held=1),
+            "mail": Counts(in_flight=1),
+            **dict.fromkeys((FAILED, "failed-dlq", DEAD)),
+        }
 
     def test_each_dead_letter_goes_back_to_where_it_died(self, store: FullStore) -> None:
         share(store, ORDERS, "mail")
