@@ -288,11 +288,11 @@ def test_a_task_goes_on_after_the_store_was_busy(sqs: Sqs, monkeypatch: pytest.M
     store: Any = sqs.app.store
     go_on, calls = store.continue_redrive, []
 
-    def busy(task_id: str, limit: int) -> Any:
+    def busy(task_id: str, limit: int, **within: int) -> Any:
         calls.append(task_id)
         if len(calls) == 1:
             raise Busy("Another process is writing.")
-        return go_on(task_id, limit)
+        return go_on(task_id, limit, **within)
 
     monkeypatch.setattr(store, "continue_redrive", busy)
     monkeypatch.setattr(attending, "PAUSE_SECONDS", 0.01)
