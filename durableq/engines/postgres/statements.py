@@ -3425,11 +3425,13 @@ UPDATE durableq_queue SET dead_letter_queue_id=$1::BIGINT WHERE durableq_queue.i
 )
 SERVE = Named(
     """\
-UPDATE durableq_queue SET limits=(durableq_queue.limits + $1::BIGINT) WHERE
-durableq_queue.dead_letter_queue_id IS NOT NULL AND (durableq_queue.limits & $1::BIGINT) = 0 AND
-durableq_queue.id IN (SELECT named.dead_letter_queue_id
-FROM durableq_queue AS named)""",
-    ("serves",),
+UPDATE durableq_queue SET limits=(durableq_queue.limits + $1::BIGINT) WHERE durableq_queue.id =
+$2::BIGINT AND durableq_queue.dead_letter_queue_id IS NOT NULL AND (durableq_queue.limits &
+$1::BIGINT) = 0""",
+    (
+        "serves",
+        "queue_id",
+    ),
 )
 SERVED_BY = Named(
     """\

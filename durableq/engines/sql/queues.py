@@ -132,6 +132,7 @@ def _point(tx: WriteTransaction, name: str, wanted: str | None) -> StoredQueue:
         UnknownQueue: there is no such queue.
     """
     own, row = dead_letter_name(name), tx.queue(name)
+    served = [row.id] if _is_private(tx, row) else []
     if wanted in {None, own}:
         target = tx.find_queue(own)
         target_id = _create(tx, own, QueueSettings(), None) if target is None else target.id
@@ -141,10 +142,18 @@ def _point(tx: WriteTransaction, name: str, wanted: str | None) -> StoredQueue:
         if target.dead_letter_queue_id is None:
             _point(tx, target.name, None)
     tx.run(tx.sql.POINT, queue_id=row.id, to_queue=target_id)
-    # Also a private one that is ordinary from here on, and is named since it was made.
-    tx.run(tx.sql.SERVE, serves=int(Limits.SERVES))
+    for queue_id in (target_id, *served):
+        tx.run(tx.sql.SERVE, queue_id=queue_id, serves=int(Limits.SERVES))
     tx.known.clear()
     return tx.queue(name)
+
+
+def _is_private(tx: WriteTransaction, row: StoredQueue) -> bool:
+    """Return whether a queue is the private dead-letter queue of another, which names it."""
+    if row.dead_letter_queue_id is not None:
+        return False
+    owner = tx.find_queue(row.name.removesuffix(DEAD_LETTER_SUFFIX))
+    return owner is not None and owner.dead_letter_queue_id == row.id
 
 
 def _change(

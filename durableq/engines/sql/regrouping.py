@@ -48,12 +48,18 @@ def change(
             _lower(tx, row.id, after.group_concurrency)
         if (before.group_rate, before.group_burst) != (after.group_rate, after.group_burst):
             _cut_debts(tx, row.id, after)
-        groups.fill(tx, row.id)
+        if _room(before) != _room(after):  # otherwise no group has more or less room than before
+            groups.fill(tx, row.id)
     if bool(had) != bool(has):
         _rank(tx, row.id, after)
         ranking.forget(tx, row.id)
     elif before.priority_aging_ms != after.priority_aging_ms:
         ranking.rank_later(tx, row.id)
+
+
+def _room(settings: QueueSettings) -> tuple[int, int]:
+    """Return the settings that say how many messages of a group are active."""
+    return settings.group_concurrency, settings.group_on_dead
 
 
 def held_by(tx: WriteTransaction, row: StoredQueue) -> list[int]:

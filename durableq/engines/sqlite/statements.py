@@ -2339,10 +2339,9 @@ FROM durableq_queue ORDER BY durableq_queue.name"""
 POINT = """\
 UPDATE durableq_queue SET dead_letter_queue_id=:to_queue WHERE durableq_queue.id = :queue_id"""
 SERVE = """\
-UPDATE durableq_queue SET limits=(durableq_queue.limits + :serves) WHERE
-durableq_queue.dead_letter_queue_id IS NOT NULL AND (durableq_queue.limits & :serves) = 0 AND
-durableq_queue.id IN (SELECT named.dead_letter_queue_id
-FROM durableq_queue AS named)"""
+UPDATE durableq_queue SET limits=(durableq_queue.limits + :serves) WHERE durableq_queue.id =
+:queue_id AND durableq_queue.dead_letter_queue_id IS NOT NULL AND (durableq_queue.limits &
+:serves) = 0"""
 SERVED_BY = """\
 SELECT durableq_queue.name
 FROM durableq_queue

@@ -37,7 +37,6 @@ from durableq.model.settings import SETTINGS, Limits
 
 _m, _r, _q, _h = message.c, idempotency.c, queue.c, history.c
 
-_named = queue.alias("named")
 QUEUE_BY_ID = Statement(select(*stored).where(_q.id == parameter("queue_id")))
 QUEUES = Statement(select(*stored).order_by(_q.name))
 SETTINGS_OF = Statement(
@@ -95,9 +94,9 @@ _bit = parameter("serves", _q.limits)
 SERVE = Statement(
     update(queue)
     .where(
+        _q.id == parameter("queue_id"),
         _q.dead_letter_queue_id.is_not(None),
         _q.limits.op("&")(_bit) == zero,
-        _q.id.in_(select(_named.c.dead_letter_queue_id)),
     )
     .values(limits=_q.limits + _bit)
 )
