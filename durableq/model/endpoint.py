@@ -93,3 +93,14 @@ def name_at(name: str, place: str) -> str | None:
     if not plain.endswith(place):
         return None
     return plain.removesuffix(place) + name[len(plain) :]
+
+
+def start_of_keys(prefix: str) -> str:
+    """Return the start that the names in the store have of queues whose `name_at` has a prefix.
+
+    In a name with a place, that is before the `-dlq`: of that the start has nothing.
+    """
+    for number in range(len(DEAD_LETTER_SUFFIX), 0, -1):
+        if prefix.endswith(DEAD_LETTER_SUFFIX[:number]):
+            return prefix[:-number]
+    return prefix

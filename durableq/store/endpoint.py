@@ -97,6 +97,15 @@ class Endpoint(Protocol):
         """
         ...
 
+    def documents_with(self, words: str, place: str) -> list[QueueDocument]:
+        """Return the documents of queues whose attributes have a text, in order of name.
+
+        Args:
+            words: the text, as the JSON of the attributes has it.
+            place: as for `queue_documents`.
+        """
+        ...
+
     def store_queue_document(
         self,
         queue: str,

@@ -23,6 +23,31 @@ def test_the_url_of_a_queue_is_that_of_the_server(sqs: Sqs) -> None:
     assert found == {"QueueUrl": "http://localhost:4566/000000000000/orders"}
 
 
+@ON_BOTH
+def test_a_new_queue_takes_no_documents_but_those_that_name_it(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, arn = sqs.queue("dead"), "arn:aws:sqs:us-east-1:000000000000:dead"
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    sqs.queue("source", RedrivePolicy=policy)
+    for number in range(20):
+        sqs.queue(f"q{number}")
+    sqs("DeleteQueue", dead)
+    endpoint: Any = sqs.app.store.require(Capability.ENDPOINT)
+    documents_with, taken = endpoint.documents_with, []
+
+    def noted(*arguments: str) -> Any:
+        found = documents_with(*arguments)
+        taken.append([one.queue for one in found])
+        return found
+
+    monkeypatch.setattr(type(endpoint), "documents_with", lambda _, *given: noted(*given))
+    sqs.queue("other")
+    sqs.queue("dead")
+    assert taken == [[], ["source"]]
+    assert sqs.app.store.require(Capability.INSPECT).queue("source").dead_letter_queue == "dead"
+
+
 @pytest.mark.parametrize(
     ("action", "parameters"),
     [

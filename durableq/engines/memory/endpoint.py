@@ -91,6 +91,15 @@ class MemoryEndpoint(MemoryControl, Endpoint):
         ]
         return found[:limit]
 
+    @query
+    def documents_with(self, words: str, place: str) -> list[QueueDocument]:
+        """Return the documents of an account and region whose attributes have a text."""
+        return [
+            one
+            for name, one in sorted(self._tables.documents.items())
+            if words in one.attributes and name_at(name, place) is not None
+        ]
+
     @operation
     def store_queue_document(
         self,

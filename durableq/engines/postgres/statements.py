@@ -991,7 +991,7 @@ coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
 coalesce(durableq_queue_document.version, 0) AS coalesce_5
 FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
 = durableq_queue.id
-WHERE durableq_queue.name > $1::VARCHAR COLLATE "C" AND (durableq_queue.dead_letter_queue_id IS
+WHERE durableq_queue.name >= $1::VARCHAR COLLATE "C" AND (durableq_queue.dead_letter_queue_id IS
 NOT NULL OR durableq_queue_document.version > 0 OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0)) OR (EXISTS
@@ -1007,9 +1007,23 @@ WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state =
 durableq_queue.name
  LIMIT $2""",
     (
-        "after",
+        "from_name",
         "limit",
     ),
+)
+DOCUMENTS_WITH = Named(
+    """\
+SELECT durableq_queue.name, durableq_queue.created_at_ms,
+coalesce(durableq_queue_document.attributes, '{}') AS coalesce_1,
+coalesce(durableq_queue_document.tags, '{}') AS coalesce_2,
+coalesce(durableq_queue_document.modified_at_ms, durableq_queue.created_at_ms) AS coalesce_3,
+coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
+coalesce(durableq_queue_document.version, 0) AS coalesce_5
+FROM durableq_queue_document JOIN durableq_queue ON durableq_queue.id =
+durableq_queue_document.queue_id
+WHERE (left(durableq_queue_document.attributes, 2) <> '\\x' AND
+strpos(durableq_queue_document.attributes, $1::VARCHAR) > 0) ORDER BY durableq_queue.name""",
+    ("words",),
 )
 STORE_QUEUE_DOCUMENT = Named(
     """\

@@ -22,6 +22,7 @@ from durableq.model.endpoint import (
     check_document,
     name_at,
     needs_a_receive,
+    start_of_keys,
 )
 from durableq.model.errors import UnknownQueue
 from durableq.model.limits import MAX_RECEIVE, MAX_VISIBILITY_MS
@@ -33,6 +34,10 @@ from durableq.store.endpoint import NO_CHANGES, NO_SOURCES, Endpoint
 
 #: Documents of all accounts that one statement reads.
 _PAGE: Final = 1_000
+#: The same, where fewer are wanted: those of other accounts may be among them.
+_SHORT_PAGE: Final = 100
+#: Less than each character of a name.
+_LEAST: Final = " "
 
 
 class SQLEndpoint(Operations, Endpoint):
@@ -73,18 +78,29 @@ class SQLEndpoint(Operations, Endpoint):
     ) -> list[QueueDocument]:
         """Return the documents of queues, in order of name."""
         found: list[QueueDocument] = []
+        start = start_of_keys(prefix)
+        from_name = max(start, after + _LEAST)
         with self._database.read() as tx:
             while len(found) < limit:
-                rows = tx.run(tx.sql.QUEUE_DOCUMENTS, after=after, limit=_PAGE).fetchall()
+                page = min(_PAGE, max(_SHORT_PAGE, limit - len(found)))
+                rows = tx.run(tx.sql.QUEUE_DOCUMENTS, from_name=from_name, limit=page).fetchall()
                 found += [
                     QueueDocument(*row)
                     for row in rows
                     if (name := name_at(row[0], place)) is not None and name.startswith(prefix)
                 ]
-                if len(rows) < _PAGE:
+                if len(rows) < page or not rows[-1][0].startswith(start):
                     break
-                after = rows[-1][0]
+                from_name = rows[-1][0] + _LEAST
             return tx.shown(found[:limit])
+
+    def documents_with(self, words: str, place: str) -> list[QueueDocument]:
+        """Return the documents of an account and region whose attributes have a text."""
+        with self._database.read() as tx:
+            rows = tx.run(tx.sql.DOCUMENTS_WITH, words=words).fetchall()
+            return tx.shown(
+                [QueueDocument(*row) for row in rows if name_at(row[0], place) is not None]
+            )
 
     def store_queue_document(
         self,

@@ -67,6 +67,7 @@ class Statements(Protocol):
     LEASE_AGAIN: str
     QUEUE_DOCUMENT: str
     QUEUE_DOCUMENTS: str
+    DOCUMENTS_WITH: str
     STORE_QUEUE_DOCUMENT: str
     DROP_QUEUE_DOCUMENT: str
     NOTE_DELETION: str

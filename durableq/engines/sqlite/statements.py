@@ -814,7 +814,7 @@ coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
 coalesce(durableq_queue_document.version, 0) AS coalesce_5
 FROM durableq_queue LEFT OUTER JOIN durableq_queue_document ON durableq_queue_document.queue_id
 = durableq_queue.id
-WHERE durableq_queue.name > :after AND (durableq_queue.dead_letter_queue_id IS NOT NULL OR
+WHERE durableq_queue.name >= :from_name AND (durableq_queue.dead_letter_queue_id IS NOT NULL OR
 durableq_queue_document.version > 0 OR (EXISTS (SELECT durableq_message.id
 FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 0)) OR (EXISTS
@@ -829,6 +829,17 @@ FROM durableq_message
 WHERE durableq_message.queue_id = durableq_queue.id AND durableq_message.state = 3))) ORDER BY
 durableq_queue.name
  LIMIT (:limit+0)"""
+DOCUMENTS_WITH = """\
+SELECT durableq_queue.name, durableq_queue.created_at_ms,
+coalesce(durableq_queue_document.attributes, '{}') AS coalesce_1,
+coalesce(durableq_queue_document.tags, '{}') AS coalesce_2,
+coalesce(durableq_queue_document.modified_at_ms, durableq_queue.created_at_ms) AS coalesce_3,
+coalesce(durableq_queue_document.purged_at_ms, 0) AS coalesce_4,
+coalesce(durableq_queue_document.version, 0) AS coalesce_5
+FROM durableq_queue_document JOIN durableq_queue ON durableq_queue.id =
+durableq_queue_document.queue_id
+WHERE (typeof(durableq_queue_document.attributes) = 'text' AND
+instr(durableq_queue_document.attributes, :words) > 0) = 1 ORDER BY durableq_queue.name"""
 STORE_QUEUE_DOCUMENT = """\
 INSERT INTO durableq_queue_document
     (queue_id, attributes, tags, modified_at_ms, purged_at_ms, version)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from durableq.model.endpoint import QueueDocument
 from durableq.model.errors import UnknownQueue
 from durableq.model.queues import DEAD_LETTER_QUEUE, dead_letter_name
 from durableq.serve.errors import ServiceError
@@ -36,8 +35,6 @@ from durableq.store.core import Capability, Store
 #: What makes a queue of the store one of SQS: no limit of receives, and no wait after a lease.
 _OF_SQS: Final = {"max_receives": 0, "bury_at": 1}
 _OF_FIFO: Final = {"group_concurrency": 1}
-#: Documents of queues that are read at once.
-_PAGE: Final = 1000
 
 
 def create(
@@ -120,10 +117,8 @@ def _sources(store: Store, name: QueueName, attributes: Mapping[str, str]) -> di
     """
     allow = attributes.get(REDRIVE_ALLOW_POLICY)
     allowed = redrive_allow_policy(allow) if allow else RedriveAllowPolicy()
-    found = {}
-    for document in _documents(store, place(name.account, name.region)):
-        if name.arn not in document.attributes:  # seldom: the others need not be parsed
-            continue
+    endpoint, found = store.require(Capability.ENDPOINT), {}
+    for document in endpoint.documents_with(name.arn, place(name.account, name.region)):
         text = json.loads(document.attributes).get(REDRIVE_POLICY)
         policy, source = redrive_policy(text) if text else None, from_key(document.queue)
         if policy is None or policy.target != name or not _has_its_own(store, source, policy):
@@ -132,14 +127,6 @@ def _sources(store: Store, name: QueueName, attributes: Mapping[str, str]) -> di
             check_target(text, policy, source, allowed)
             found[document.queue] = document.version
     return found
-
-
-def _documents(store: Store, at: str) -> Iterator[QueueDocument]:
-    """Return the documents of the queues of an account and region."""
-    endpoint, after = store.require(Capability.ENDPOINT), ""
-    while page := endpoint.queue_documents(_PAGE, place=at, after=after):
-        yield from page
-        after = page[-1].queue
 
 
 def _has_its_own(store: Store, source: QueueName, policy: RedrivePolicy) -> bool:

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from durableq.model.decisions import Requeue
 from durableq.model.endpoint import ATTEMPT_MS, MAX_DOCUMENT_CHARS, Readiness
 from durableq.model.errors import Conflict, InvalidInput, UnknownQueue
-from durableq.model.message import FOREVER_MS, Message, Outcome, Reason, Receipt, Served
+from durableq.model.message import FOREVER_MS, Message, Outcome, Served
 from durableq.model.wire_message import DATABASE_BITS, body_of, to_draft
 from durableq.store.core import Capability, Receive
 from durableq.testing.contract.case import (
@@ -21,7 +20,6 @@ from durableq.testing.contract.case import (
     FullStore,
     StoreCase,
     complete,
-    decide,
     fail,
     kill,
     needs,
@@ -29,6 +27,7 @@ from durableq.testing.contract.case import (
     receive,
     send,
 )
+from durableq.testing.contract.leasing_again import LeaseAgainContract
 from durableq.testing.fakes import FakeClock
 
 ATTEMPT = Served(fill_groups=True, attempt_id="attempt-1")
@@ -125,6 +124,28 @@ class DocumentsContract(StoreCase):
         assert [one.queue for one in store.queue_documents(9, prefix="orders_")] == ["orders_x"]
         assert store.queue_documents(9, prefix="%") == []
         assert [one.queue for one in store.queue_documents(9, prefix="m")] == ["mail"]
+
+    def test_pages_find_a_prefix_among_many_others(self, store: FullStore) -> None:
+        here = [f"mail-{n:03}" for n in range(120)]
+        for name in (*here, *(f"a-{n}" for n in range(110)), "mai", "mail", "mail.x", "maim"):
+            store.declare_queue(name, {})
+        names, after = list[str](), ""
+        while page := store.queue_documents(50, prefix="mail-", after=after):
+            names += [one.queue for one in page]
+            after = names[-1]
+        assert names == here
+        assert [one.queue for one in store.queue_documents(2, prefix="mail")] == ["mail", here[0]]
+
+    def test_documents_are_found_by_a_text_of_their_attributes(self, store: FullStore) -> None:
+        place = "@123456789012.eu-west-1"
+        texts = {ORDERS: '{"a":"50%_x"}', "mail" + place: '{"a":"50%_x"}', "other": '{"a":"50aax"}'}
+        for name, text in texts.items():
+            store.declare_queue(name, {})
+            assert store.store_queue_document(name, text, '{"t":"words"}', expected=0)
+        assert [one.queue for one in store.documents_with("50%_x", "")] == [ORDERS]
+        assert [one.queue for one in store.documents_with("%_x", place)] == ["mail" + place]
+        assert store.documents_with("words", "") == store.documents_with("50%_X", "") == []
+        assert store.documents_with("50%_x", "") == [store.queue_document(ORDERS)]
 
     def test_a_dead_letter_queue_is_listed_once_it_has_a_message_or_a_document(
         self, store: FullStore
@@ -352,89 +373,6 @@ class AttemptsContract(StoreCase):
         with pytest.raises(InvalidInput, match="visibility timeout"):
             self.attempt(grouped, visibility_ms=0)
         assert len(self.attempt(grouped)) == 3
-
-
-@needs(Capability.ENDPOINT)
-class LeaseAgainContract(StoreCase):
-    """The receipt of the last receive holds after its lease, until the next receive."""
-
-    def _again(self, store: FullStore, message: Message) -> Receipt | None:
-        return store.lease_again(
-            receipt(message), message.receive_count, message.recovery_count, 5_000
-        )
-
-    def _returned(self, store: FullStore, **draft_of: Any) -> Message:
-        send(store, 1, **draft_of)
-        [message] = receive(store)
-        store.extend([receipt(message)], 0)
-        return message
-
-    @needs(Capability.INSPECT)
-    def test_a_returned_message_is_leased_under_its_receipt(
-        self, store: FullStore, clock: FakeClock
-    ) -> None:
-        message = self._returned(store)
-        assert self._again(store, message) == receipt(message)
-        assert store.message(message.id) == message._replace(receipt=None, lease_left_ms=5_000)
-        clock.advance(4)
-        assert receive(store) == []
-        assert complete(store, receipt(message)) == [Outcome.DONE]
-        assert self._again(store, message) is None
-
-    @needs(Capability.INSPECT)
-    def test_a_message_in_flight_stays_under_the_receipt_of_its_last_receive(
-        self, store: FullStore
-    ) -> None:
-        first = self._returned(store)
-        [second] = receive(store)
-        assert self._again(store, first) == self._again(store, second) == receipt(second)
-        assert store.message(first.id) == second._replace(receipt=None)
-
-    def test_a_message_that_was_received_since_is_not_leased(self, store: FullStore) -> None:
-        first = self._returned(store)
-        [second] = receive(store)
-        store.extend([receipt(second)], 0)
-        assert self._again(store, first) is None
-        assert self._again(store, second) == receipt(second)
-
-    @needs(Capability.DEAD_LETTERS)
-    def test_a_redriven_message_is_not_leased(self, store: FullStore) -> None:
-        send(store, 1)
-        [message] = receive(store)
-        fail(store, receipt(message), reason=Reason.REJECTED)
-        assert self._again(store, message) is None
-        decide(store, Requeue())
-        store.extend([receipt(one) for one in receive(store)], 0)
-        assert self._again(store, message) is None
-
-    @needs(Capability.CONTROL)
-    def test_a_message_that_only_a_receive_can_lease_is_refused(self, store: FullStore) -> None:
-        send(store, 0)
-        [waiting] = receive(store)
-        fail(store, receipt(waiting), retry_in_ms=60_000)
-        keyed = self._returned(store, key="k")
-        for message in (keyed, waiting):
-            with pytest.raises(Conflict, match="only a receive"):
-                self._again(store, message)
-        store.purge(ORDERS)
-        store.declare_queue(ORDERS, {"group_concurrency": 1})
-        grouped = self._returned(store, group="g")
-        with pytest.raises(Conflict, match="only a receive"):
-            self._again(store, grouped)
-
-    def test_it_counts_as_in_flight(self, store: FullStore) -> None:
-        store.declare_queue(ORDERS, {"max_in_flight": 1})
-        message = self._returned(store)
-        assert self._again(store, message)
-        send(store, 2)
-        assert receive(store) == []
-        complete(store, receipt(message))
-        assert len(receive(store)) == 1
-
-    def test_a_length_out_of_bounds_is_refused(self, store: FullStore) -> None:
-        message = self._returned(store)
-        with pytest.raises(InvalidInput, match="visibility timeout"):
-            store.lease_again(receipt(message), 1, 0, 0)
 
 
 class EndpointContract(DocumentsContract, AttemptsContract, LeaseAgainContract):

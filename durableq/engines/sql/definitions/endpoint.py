@@ -20,6 +20,7 @@ from sqlalchemy import (
 from durableq.engines.sql.definitions.elements import (
     Statement,
     has_state,
+    has_text,
     in_list,
     parameter,
 )
@@ -103,11 +104,18 @@ _has_message = or_(
 # In pages: those of one account and region are chosen among them.
 QUEUE_DOCUMENTS = Statement(
     _documents.where(
-        _q.name > _p("after", _q.name),
+        _q.name >= _p("from_name", _q.name),
         or_(_q.dead_letter_queue_id.is_not(None), _d.version > zero, _has_message),
     )
     .order_by(_q.name)
     .limit(_p("limit"))
+)
+# Those whose attributes have a text somewhere. All are read, but few go any further.
+DOCUMENTS_WITH = Statement(
+    select(*_document)
+    .select_from(queue_document.join(queue, _q.id == _d.queue_id))
+    .where(has_text(_d.attributes, "words"))
+    .order_by(_q.name)
 )
 STORE_QUEUE_DOCUMENT = Statement(
     text(
