@@ -77,7 +77,10 @@ def test_workers_that_start_while_the_file_is_locked_wait_and_then_receive(
     install(tmp_path, CODE.format(version="one"))
     with write_lock(db, nursery):
         fleet = nursery.fleet(impatient(db), app="shop:dq", cwd=tmp_path, procs=2)
-        waits(fleet, times=2)
+        fleet.wait_until(
+            lambda: fleet.complaints.count(BUSY) >= 2 or fleet.told("died"),
+            "both to wait for the file",
+        )
         assert fleet.told("ready", "died") == []
     fleet.wait_event("ready", times=2)
     assert fleet.told("died", "crash_loop") == []

@@ -29,7 +29,11 @@ def test_a_worker_that_is_killed_while_it_gathers_leaves_its_messages_to_the_nex
     fleet = nursery.fleet(db, app=APP, procs=2)
     fleet.wait_event("ready", times=2)
     sent = orders.send_many(range(LEAST - 1))
-    fleet.wait_until(lambda: len(gatherers(ledger, LEAST - 1)) == 2, "both workers to gather")
+    fleet.wait_until(
+        lambda: len(gatherers(ledger, LEAST - 1)) == 2 or orders.info().counts.in_flight,
+        "both workers to gather",
+    )
+    assert orders.info().counts.in_flight == 0, "a message is leased in a window"
     killed, _ = gatherers(ledger, LEAST - 1)
     fleet.worker(killed).kill()
     fleet.wait_event("died")
