@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from durableq.serve.errors import ServiceError
-from durableq.serve.sqs import documents
+from durableq.serve.sqs import catalog, documents
 from tests.serve.sqs_client import ON_BOTH, Sqs
 from tests.support import scaled
 
@@ -78,3 +78,29 @@ def test_no_change_of_several_at_once_is_lost(sqs: Sqs, monkeypatch: pytest.Monk
         "Policy": "{}",
         "KmsMasterKeyId": "k",
     }
+
+
+def test_a_look_up_before_a_change_is_not_used_after_it(
+    sqs: Sqs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = sqs.queue("q.fifo")
+    load, was_read, may_end = catalog.load, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        found = load(*arguments)
+        if not was_read.is_set():
+            was_read.set()
+            may_end.wait(scaled(60))
+        return found
+
+    async def change_meanwhile() -> None:
+        receive = asyncio.create_task(sqs.ask("ReceiveMessage", url))
+        await asyncio.to_thread(was_read.wait, scaled(60))
+        changed = {"ContentBasedDeduplication": "true"}
+        await sqs.ask("SetQueueAttributes", url, Attributes=changed)
+        may_end.set()
+        await receive
+
+    monkeypatch.setattr(catalog, "load", slow)
+    sqs.run(change_meanwhile)
+    sqs.send(url, MessageGroupId="a")

@@ -81,6 +81,8 @@ class Catalog:
 
     def __init__(self) -> None:
         self._queues: dict[str, tuple[float, ServedQueue]] = {}
+        #: The changes that were made here.
+        self.changes = 0
 
     def fresh(self, key: str) -> ServedQueue | None:
         """Return a queue that was read a short time ago."""
@@ -98,6 +100,7 @@ class Catalog:
 
     def forget(self, key: str) -> None:
         """Read a queue anew the next time."""
+        self.changes += 1
         self._queues.pop(key, None)
 
 
@@ -118,8 +121,10 @@ async def find(context: Context, name: QueueName) -> ServedQueue:
     catalog = _catalog(context.store)
     found = catalog.fresh(name.key)
     if found is None:
+        before = catalog.changes
         found = await look_up(context, name)
-        catalog.put(found)
+        if catalog.changes == before:  # else it may be what was there before one of them
+            catalog.put(found)
     return found
 
 
