@@ -196,6 +196,23 @@ def test_a_message_with_a_key_that_was_given_back_is_refused_by_its_handle(timed
     assert timed.counts(url) == (1, 0, 0)
 
 
+@pytest.mark.parametrize("name", ["q", "q.fifo"])
+def test_a_lease_is_extended_after_a_step_of_the_wall_clock(
+    timed: Sqs, clock: FakeClock, name: str
+) -> None:
+    url = timed.queue(name)
+    timed.send(
+        url, **({"MessageGroupId": "a", "MessageDeduplicationId": "b"} if "." in name else {})
+    )
+    (message,) = timed.receive(url, VisibilityTimeout=30)
+    clock.set_wall(clock.wall_ms() + 13 * 3_600_000)
+    handle = message["ReceiptHandle"]
+    timed("ChangeMessageVisibility", url, ReceiptHandle=handle, VisibilityTimeout=60)
+    clock.advance(40)
+    assert not timed.receive(url)
+    timed.delete(url, message)
+
+
 def test_a_message_is_leased_for_12_hours_at_most(timed: Sqs, clock: FakeClock) -> None:
     url = timed.queue()
     timed.send(url)
