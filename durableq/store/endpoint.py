@@ -106,6 +106,13 @@ class Endpoint(Protocol):
         """
         ...
 
+    def sources_of(self, queue: str) -> list[str]:
+        """Return the queues whose dead letters go to a queue, in order of name.
+
+        Only those with a limit of receives: without one a queue of SQS has no dead letters.
+        """
+        ...
+
     def store_queue_document(
         self,
         queue: str,

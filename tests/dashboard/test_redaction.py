@@ -301,7 +301,7 @@ NOT_FOR_PAGES = {
     *("set_item_ttl", "items", "change_items"),
     "lease_again",
     *("database_id", "envelopes", "queue_document", "queue_documents", "store_queue_document"),
-    "documents_with",
+    *("documents_with", "sources_of"),
     *("purge_once", "remove_queue", "deleted_ms_ago", "readiness"),
 }
 TEXTS = (

@@ -100,6 +100,15 @@ class MemoryEndpoint(MemoryControl, Endpoint):
             if words in one.attributes and name_at(name, place) is not None
         ]
 
+    @query
+    def sources_of(self, queue: str) -> list[str]:
+        """Return the queues whose dead letters go to a queue."""
+        return [
+            name
+            for name, one in sorted(self._tables.queues.items())
+            if one.dead_letter_queue == queue and one.settings.max_receives
+        ]
+
     @operation
     def store_queue_document(
         self,

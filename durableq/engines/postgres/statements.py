@@ -1025,6 +1025,16 @@ WHERE (left(durableq_queue_document.attributes, 2) <> '\\x' AND
 strpos(durableq_queue_document.attributes, $1::VARCHAR) > 0) ORDER BY durableq_queue.name""",
     ("words",),
 )
+SOURCES_OF = Named(
+    """\
+SELECT durableq_queue.name
+FROM durableq_queue
+WHERE durableq_queue.dead_letter_queue_id = (SELECT target.id
+FROM durableq_queue AS target
+WHERE target.name = $1::VARCHAR COLLATE "C") AND durableq_queue.max_receives > 0 ORDER BY
+durableq_queue.name""",
+    ("queue",),
+)
 STORE_QUEUE_DOCUMENT = Named(
     """\
 INSERT INTO durableq_queue_document

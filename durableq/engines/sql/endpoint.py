@@ -102,6 +102,11 @@ class SQLEndpoint(Operations, Endpoint):
                 [QueueDocument(*row) for row in rows if name_at(row[0], place) is not None]
             )
 
+    def sources_of(self, queue: str) -> list[str]:
+        """Return the queues whose dead letters go to a queue."""
+        with self._database.read() as tx:
+            return [name for (name,) in tx.run(tx.sql.SOURCES_OF, queue=queue).fetchall()]
+
     def store_queue_document(
         self,
         queue: str,

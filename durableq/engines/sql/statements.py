@@ -68,6 +68,7 @@ class Statements(Protocol):
     QUEUE_DOCUMENT: str
     QUEUE_DOCUMENTS: str
     DOCUMENTS_WITH: str
+    SOURCES_OF: str
     STORE_QUEUE_DOCUMENT: str
     DROP_QUEUE_DOCUMENT: str
     NOTE_DELETION: str

@@ -840,6 +840,12 @@ FROM durableq_queue_document JOIN durableq_queue ON durableq_queue.id =
 durableq_queue_document.queue_id
 WHERE (typeof(durableq_queue_document.attributes) = 'text' AND
 instr(durableq_queue_document.attributes, :words) > 0) = 1 ORDER BY durableq_queue.name"""
+SOURCES_OF = """\
+SELECT durableq_queue.name
+FROM durableq_queue
+WHERE durableq_queue.dead_letter_queue_id = (SELECT target.id
+FROM durableq_queue AS target
+WHERE target.name = :queue) AND durableq_queue.max_receives > 0 ORDER BY durableq_queue.name"""
 STORE_QUEUE_DOCUMENT = """\
 INSERT INTO durableq_queue_document
     (queue_id, attributes, tags, modified_at_ms, purged_at_ms, version)

@@ -26,8 +26,5 @@ async def list_dead_letter_source_queues(
 
 def sources_of(store: Store, target: QueueName) -> list[QueueName]:
     """Return the queues whose dead letters go to a queue."""
-    return [
-        from_key(info.name)
-        for info in store.require(Capability.INSPECT).queues()
-        if info.dead_letter_queue == target.key and info.settings.max_receives
-    ]
+    sources = store.require(Capability.ENDPOINT).sources_of(target.key)
+    return [from_key(name) for name in sources]

@@ -147,6 +147,17 @@ class DocumentsContract(StoreCase):
         assert store.documents_with("words", "") == store.documents_with("50%_X", "") == []
         assert store.documents_with("50%_x", "") == [store.queue_document(ORDERS)]
 
+    def test_the_sources_of_a_queue_are_those_with_a_limit_of_receives(
+        self, store: FullStore
+    ) -> None:
+        store.declare_queue("failed", {})
+        limits = {"mail": 3, "a": 1, "unlimited": 0}
+        for name, max_receives in limits.items():
+            store.declare_queue(name, {"max_receives": max_receives, "dead_letter_queue": "failed"})
+        assert store.sources_of("failed") == ["a", "mail"]
+        assert store.sources_of(DEAD) == [ORDERS]
+        assert store.sources_of(ORDERS) == store.sources_of("nowhere") == []
+
     def test_a_dead_letter_queue_is_listed_once_it_has_a_message_or_a_document(
         self, store: FullStore
     ) -> None:

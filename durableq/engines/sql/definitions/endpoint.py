@@ -117,6 +117,16 @@ DOCUMENTS_WITH = Statement(
     .where(has_text(_d.attributes, "words"))
     .order_by(_q.name)
 )
+_target = queue.alias("target")
+SOURCES_OF = Statement(
+    select(_q.name)
+    .where(
+        _q.dead_letter_queue_id
+        == select(_target.c.id).where(_target.c.name == _p("queue")).scalar_subquery(),
+        _q.max_receives > zero,
+    )
+    .order_by(_q.name)
+)
 STORE_QUEUE_DOCUMENT = Statement(
     text(
         """\
