@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from durableq.engines import open_store
+from durableq.engines.sql import hosts as hosts_of_sql
 from durableq.engines.sqlite.backup import back_up, restore
 from durableq.engines.sqlite.location import Location
 from durableq.model.limits import DAY_MS
@@ -133,6 +135,38 @@ def test_a_restarted_host_takes_back_its_own_leases_only(hosts: tuple[Host, Host
     assert all(first.state(receipt) is not State.IN_FLIGHT for receipt in lost)
     assert first.workers() == {"worker of b"}
     assert [second.complete(receipt) for receipt in kept] == [Outcome.DONE] * 2
+
+
+@pytest.mark.parametrize("is_copy", [False, True])
+def test_leases_of_an_earlier_boot_are_taken_back_in_slices(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch, is_copy: bool
+) -> None:
+    """Also when the process is killed between two of them."""
+    monkeypatch.setattr(hosts_of_sql, "SLICE", 3)
+    first, _ = hosts
+    leases = [first.take(str(n), owner_id=0 if n % 2 else None) for n in range(8)]
+    first.store.close()
+    first.clock.reboot()
+    if is_copy:
+        plain.script(first.db, "DELETE FROM durableq_meta WHERE name LIKE 'boot%'")
+    enter, slices = hosts_of_sql.enter, list[bool]()
+
+    def noted(*arguments: Any) -> bool:
+        if len(slices) == 1:
+            slices.append(False)
+            raise KeyboardInterrupt
+        slices.append(enter(*arguments))
+        return slices[-1]
+
+    monkeypatch.setattr(hosts_of_sql, "enter", noted)
+    with pytest.raises(KeyboardInterrupt):
+        first.open()
+    in_flight = "SELECT count(*) FROM durableq_message WHERE state = 1"
+    assert plain.one(first.db, in_flight) == 5
+    first.open()
+    assert slices == [False, False, False, True]
+    assert all(first.state(receipt) is not State.IN_FLIGHT for receipt in leases)
+    assert first.workers() == (set() if is_copy else {"worker of b"})
 
 
 def test_a_copy_has_no_leases_of_any_host(hosts: tuple[Host, Host], tmp_path: Path) -> None:

@@ -32,8 +32,16 @@ def forget_the_hosts_of_workers() -> None:
     rewrite("WORKERS", "durableq_worker.host_id", "'' AS host_id")
 
 
+def enter_a_boot_before_all_its_leases_are_back() -> None:
+    """A slice that was full is taken for the last one."""
+    module: Any = hosts
+    reclaim_from = module.reclaim_from
+    module.reclaim_from = lambda tx, owner, limit: min(reclaim_from(tx, owner, limit), limit - 1)
+
+
 BUGS = (
     know_one_host_only,
     take_boot_clocks_for_one,
     forget_the_hosts_of_workers,
+    enter_a_boot_before_all_its_leases_are_back,
 )

@@ -105,6 +105,10 @@ SEEN_BY = [
         "forget_the_hosts_of_workers",
         HOSTS + "test_a_worker_of_another_host_is_not_judged_by_its_boot[younger]",
     ),
+    (
+        "enter_a_boot_before_all_its_leases_are_back",
+        HOSTS + "test_leases_of_an_earlier_boot_are_taken_back_in_slices[younger-False]",
+    ),
     ("reverse_the_lease", CONTRACT + "test_a_leased_message_is_not_received_again"),
     ("forget_the_record", CONTRACT + "test_a_later_message_under_the_key_is_a_duplicate"),
     (

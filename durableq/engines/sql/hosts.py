@@ -21,6 +21,8 @@ _BOOT: Final = "boot:"
 _BOOT_OF_0_1: Final = "boot_id"
 #: Time after which a host or a worker of another boot that wrote nothing is forgotten.
 _FORGET_MS: Final = 7 * DAY_MS
+#: Leases of an earlier boot that one transaction takes back: each time all are sorted.
+SLICE: Final = 2_000
 
 
 def owner_outside(host_id: str, boot_id: str) -> int:
@@ -54,28 +56,37 @@ def start_anew(tx: Transaction, host_id: str, boot_id: str) -> None:
     metadata.set_own_value(tx, f"{_BOOT}{host_id}", boot_id)
 
 
-def enter(tx: WriteTransaction, host_id: str, boot_id: str) -> None:
-    """Enter the boot of a host, and take back the leases of its earlier boot.
+def enter(tx: WriteTransaction, host_id: str, boot_id: str) -> bool:
+    """Enter the boot of a host, once the leases of its earlier boot are taken back.
 
     A copy names no boot, and a file of before revision 0005 names that of one host only: every
     lease in a copy, and in such a file after a restart, is taken back.
+
+    Returns:
+        Whether the boot was entered; otherwise there may be more leases, for another transaction.
     """
     boots = known_boots(tx)
     before = boots.get(host_id)
     if not boots or boots.get("", boot_id) != boot_id:
-        reclaim_all(tx)
+        if reclaim_all(tx, SLICE) == SLICE:
+            return False
         start_anew(tx, host_id, boot_id)
-        return
+        return True
     workers = tx.run(tx.sql.EARLIER_WORKERS, host_id=host_id, boot_id=boot_id).fetchall()
-    for (owner_id,) in workers:
-        reclaim_from(tx, OWNER_BASE + owner_id)
-        tx.run(tx.sql.UNREGISTER, of=owner_id)
+    owners = [OWNER_BASE + owner_id for (owner_id,) in workers]
     if before is not None:
-        for owner in (OWNER_BASE, owner_outside(host_id, before)):
-            reclaim_from(tx, owner)
+        owners += [OWNER_BASE, owner_outside(host_id, before)]
+    left = SLICE
+    for owner in owners:
+        left -= reclaim_from(tx, owner, left)
+        if not left:
+            return False
+    for (owner_id,) in workers:
+        tx.run(tx.sql.UNREGISTER, of=owner_id)
     _forget_silent(tx, boots, boot_id)
     metadata.set_own_value(tx, _BOOT_OF_0_1, None)
     metadata.set_own_value(tx, f"{_BOOT}{host_id}", boot_id)
+    return True
 
 
 def _forget_silent(tx: Transaction, boots: dict[str, str], boot_id: str) -> None:

@@ -31,14 +31,23 @@ def reclaim_lost(tx: WriteTransaction, owner_id: int) -> int:
     return reclaim_from(tx, stored_owner(owner_id))
 
 
-def reclaim_from(tx: WriteTransaction, owner: int) -> int:
-    """Take back every lease of an owner, as stored."""
-    return _reclaim(tx, tx.run(tx.sql.LEASES_OF_OWNER, owner=owner).fetchall())
+def reclaim_from(tx: WriteTransaction, owner: int, limit: int | None = None) -> int:
+    """Take back leases of an owner, as stored: every one, or at most `limit`."""
+    return _reclaim(tx, _some(tx.run(tx.sql.LEASES_OF_OWNER, owner=owner), limit))
 
 
-def reclaim_all(tx: WriteTransaction) -> int:
-    """Take back every lease."""
-    return _reclaim(tx, tx.run(tx.sql.ALL_LEASES).fetchall())
+def reclaim_all(tx: WriteTransaction, limit: int | None = None) -> int:
+    """Take back every lease, or at most `limit`."""
+    return _reclaim(tx, _some(tx.run(tx.sql.ALL_LEASES), limit))
+
+
+def _some(cursor: Any, limit: int | None) -> list[Any]:
+    """Return the rows of a statement: every one, or at most `limit`; the others are not read."""
+    if limit is None:
+        return [*cursor.fetchall()]
+    rows: list[Any] = cursor.fetchmany(limit)
+    cursor.close()
+    return rows
 
 
 def _reclaim(tx: WriteTransaction, leases: Iterable[Any]) -> int:

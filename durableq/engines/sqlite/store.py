@@ -145,6 +145,8 @@ class SQLStore(Sending, Receiving, Settling, Releasing, SQLFleet, SharedCapabili
                 with suppress(DurableQError), self._database.write(patient=False):
                     pass
             return
-        with self._database.write() as tx:
-            if hosts.known_boots(tx).get(host_id) != boot_id:
-                hosts.enter(tx, host_id, boot_id)
+        while not is_known:  # other processes may write between two slices
+            with self._database.write() as tx:
+                is_known = hosts.known_boots(tx).get(host_id) == boot_id or hosts.enter(
+                    tx, host_id, boot_id
+                )
