@@ -24,6 +24,8 @@ from durableq.model.errors import DurableQError
 
 #: Maximum time for processes to finish their running work before they are killed.
 STOP_SECONDS: Final = 10.0
+#: By so much at most a deadline is longer on a loaded machine.
+MOST_SCALE: Final = 6.0
 #: Maximum wait for the end of killed processes.
 KILL_SECONDS: Final = 1.0
 TAIL_LINES: Final = 15
@@ -31,6 +33,21 @@ TAIL_LINES: Final = 15
 AUTOGROUP_ATTEMPTS: Final = 5
 
 _Fact = TypeVar("_Fact")
+
+
+def scaled(seconds: float) -> float:
+    """Return a deadline for a machine as loaded as this one, in seconds.
+
+    What takes a second on an idle machine takes as many as there are processes for each processor,
+    as the load average of the last minute tells.
+
+    Args:
+        seconds: the deadline on an idle machine.
+    """
+    if not hasattr(os, "getloadavg"):
+        return seconds
+    crowd = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return seconds * min(max(1.0, crowd), MOST_SCALE)
 
 
 class Guard:
@@ -128,18 +145,19 @@ class Processes:
         Args:
             fact: is asked again after each pause.
             event: names it in the error.
-            seconds: maximum wait.
+            seconds: maximum wait on an idle machine; see `scaled`.
             pause_seconds: between two questions.
 
         Raises:
             DurableQError: it was not true in time, or a process has ended.
         """
-        deadline = time.monotonic() + seconds
+        allowed = scaled(seconds)
+        deadline = time.monotonic() + allowed
         while not (found := fact()):
             for name in self._started:
                 self.expect_running(name)
             if time.monotonic() > deadline:
-                raise DurableQError(f"Waited {seconds:g} seconds for {event}, in vain.")
+                raise DurableQError(f"Waited {allowed:.0f} seconds for {event}, in vain.")
             time.sleep(pause_seconds)
         return found
 
@@ -156,7 +174,7 @@ class Processes:
         for process in self._started.values():
             with suppress(ProcessLookupError):
                 process.terminate()
-        deadline = time.monotonic() + STOP_SECONDS
+        deadline = time.monotonic() + scaled(STOP_SECONDS)
         try:
             for name, process in self._started.items():
                 try:

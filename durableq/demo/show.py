@@ -13,7 +13,7 @@ from durableq.client.app import URL_VARIABLE, DurableQ, file_named
 from durableq.demo import reading
 from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.app import QUEUE, SETTINGS, make_ledger
-from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.processes import Processes, ended_by_signals, scaled
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import Conflict, Unsupported
 from durableq.model.queues import dead_letter_name
@@ -170,7 +170,7 @@ def _watch(
     processes: Processes, monitor: Store, plan: Plan, progress: Callable[[str], None]
 ) -> list[str]:
     """Wait until every message has ended; return the problems."""
-    allowed = DEADLINE_SECONDS + SECONDS_PER_MESSAGE * plan.count
+    allowed = scaled(DEADLINE_SECONDS + SECONDS_PER_MESSAGE * plan.count)
     deadline = time.monotonic() + allowed
     before: list[QueueInfo] = []
     shown = ""

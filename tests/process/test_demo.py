@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy
 
 from durableq import Conflict, DurableQ, DurableQError, Unsupported
-from durableq.demo import reading, show
+from durableq.demo import processes, reading, show
 from durableq.demo.accounts import Plan, Report, judge
 from durableq.demo.processes import ended_by_signals
 from durableq.demo.reading import read
@@ -260,6 +260,26 @@ def test_a_process_that_does_not_stop_is_killed(
     assert "`durableq work` is killed: it has not stopped in time." in said
     assert family() == []
     assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(("load", "seconds"), [(0.5, 10), (6.0, 30), (1000.0, 60)])
+def test_a_deadline_is_longer_on_a_loaded_machine(
+    monkeypatch: pytest.MonkeyPatch, load: float, seconds: float
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert processes.scaled(10) == seconds
+
+
+def test_processes_have_longer_to_stop_on_a_loaded_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "scaled", lambda seconds: seconds + 240)
+    killed: list[str] = []
+    with processes.Processes(tmp_path, {}, killed.append) as started:
+        started.start("server", "0", module="http.server")
+    assert killed == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from durableq.client.app import URL_VARIABLE, DurableQ
-from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.processes import Processes, ended_by_signals, scaled
 from durableq.demo.show import check_shared
 from durableq.demo.spike.downstream import Client
 from durableq.demo.spike.load import APP, DOWNSTREAM_VARIABLE, QUEUE, Load
@@ -97,7 +97,7 @@ def _record(
     lines.write_text("".join(f"{number}\n" for number in range(load.messages)))
     recording = Recording(load, time.monotonic_ns())
     sampler = Sampler(recording, store, client)
-    allowed = DEADLINE_SECONDS + DEADLINE_FACTOR * load.expected_seconds
+    allowed = scaled(DEADLINE_SECONDS + DEADLINE_FACTOR * load.expected_seconds)
     processes.start("produce", str(lines), "--queue", QUEUE)
     while True:
         is_produced = processes.ended("produce")

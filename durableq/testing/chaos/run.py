@@ -16,7 +16,7 @@ from durableq.admin.operations import audit
 from durableq.client.app import URL_VARIABLE, DurableQ
 from durableq.demo import reading
 from durableq.demo.accounts import Plan
-from durableq.demo.processes import Processes, ended_by_signals
+from durableq.demo.processes import Processes, ended_by_signals, scaled
 from durableq.demo.show import QUEUES, is_over, place_of, prepare, progress_line
 from durableq.demo.traffic import DUPLICATES
 from durableq.model.errors import DatabaseUnreachable, DurableQError
@@ -242,12 +242,13 @@ class _Run:
         """
         processes.start("work", "--procs", str(WORKERS), "--app", APP)
         processes.start("recover", "--app", APP)
-        deadline = time.monotonic() + START_SECONDS
+        allowed = scaled(START_SECONDS)
+        deadline = time.monotonic() + allowed
         while not targets.has_receiver:
             processes.expect_running("work")
             processes.expect_running("recover")
             if time.monotonic() > deadline:
-                raise DurableQError(f"No worker received within {START_SECONDS:g} seconds.")
+                raise DurableQError(f"No worker received within {allowed:.0f} seconds.")
             time.sleep(TICK_SECONDS)
             targets.refresh()
         words = (self._asked.messages, self._asked.seed, self._asked.seconds)
@@ -280,12 +281,12 @@ class _Run:
     ) -> None:
         """Wait, without faults, until no message is left."""
         injector.end()
-        allowed = DRAIN_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages
+        allowed = scaled(DRAIN_SECONDS + SECONDS_PER_MESSAGE * self._asked.messages)
         deadline = time.monotonic() + allowed
         while not self._is_drained(processes, shop):
             watch.look()
             if time.monotonic() > deadline:
-                self._interrupted(f"It did not drain within {allowed:g} seconds of quiet.")
+                self._interrupted(f"It did not drain within {allowed:.0f} seconds of quiet.")
                 return
             if self._is_due():
                 self._report("quiet", injector)

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import psutil
 
 from durableq.demo import reading
-from durableq.demo.processes import Guard, lives
+from durableq.demo.processes import Guard, lives, scaled
 from durableq.model.errors import DatabaseUnreachable, DurableQError, Unsupported
 
 USER: Final = "durableq"
@@ -159,7 +159,7 @@ class Server:
         if process is not None:
             process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(END_SECONDS)
+                process.wait(scaled(END_SECONDS))
             process.kill()
             process.wait()
         if self._guard is not None:
@@ -169,8 +169,9 @@ class Server:
 
 
 def _wait_for(fact: Callable[[], bool], seconds: float, event: str) -> None:
-    deadline = time.monotonic() + seconds
+    allowed = scaled(seconds)
+    deadline = time.monotonic() + allowed
     while not fact():
         if time.monotonic() > deadline:
-            raise DurableQError(f"Waited {seconds:g} seconds for {event}, in vain.")
+            raise DurableQError(f"Waited {allowed:.0f} seconds for {event}, in vain.")
         time.sleep(_PAUSE_SECONDS)
