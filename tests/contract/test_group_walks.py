@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from hypothesis import strategies as st
-from hypothesis.stateful import initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule
 
 from durableq.model.health import Level
 from durableq.model.message import (
@@ -26,6 +26,7 @@ from durableq.model.message import (
 from tests.contract.engines import EVERY_QUEUE, Engine, declare
 from tests.contract.strategies import booleans
 from tests.contract.test_random_walks import WALKS, YEAR_SECONDS, SideBySide
+from tests.contract.walking import take_walks
 
 grouped = st.builds(
     draft,
@@ -154,5 +155,5 @@ class GroupsSideBySide(SideBySide):
 
 def test_two_engines_with_groups_that_walk_side_by_side_agree() -> None:
     before = GroupsSideBySide.compared_groups
-    run_state_machine_as_test(GroupsSideBySide, settings=WALKS)
+    take_walks(GroupsSideBySide, WALKS)
     assert GroupsSideBySide.compared_groups > before

@@ -16,13 +16,13 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from durableq.engines import open_store
 from durableq.model.once import OnceAnswer, OnceRequest, OnceStep
 from durableq.testing import FakeClock
 from durableq.testing.contract.case import FullStore
+from tests.contract.walking import take_walks
 from tests.support import new_file
 
 KEYS = ("rates", "menu")
@@ -208,5 +208,5 @@ WALKS = settings(
 
 def test_two_engines_that_keep_values_side_by_side_agree() -> None:
     before = OnceSideBySide.asked
-    run_state_machine_as_test(OnceSideBySide, settings=WALKS)
+    take_walks(OnceSideBySide, WALKS)
     assert OnceSideBySide.asked - before >= WALKS.max_examples

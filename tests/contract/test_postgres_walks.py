@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from durableq.model.message import draft
 from tests.contract.test_breaker_walk import STEPS, seen
@@ -19,6 +18,7 @@ from tests.contract.test_walks_of_sends import Senders
 from tests.contract.test_walks_with_a_wrong_clock import RightAndWrong
 from tests.contract.test_walks_with_all_limits import AllLimits
 from tests.contract.test_walks_with_limits import WithLimits
+from tests.contract.walking import take_walks
 from tests.postgres import empty
 
 #: A step takes ten times as long as on SQLite.
@@ -78,8 +78,8 @@ def test_postgresql_and_the_model_that_walk_side_by_side_agree(
     monkeypatch.setattr(OnPostgres, "url", postgres_tables_url, raising=False)
     before = SideBySide.compared + OnceSideBySide.asked
     compared = 0
-    for _ in range(5):  # few walks may all be short
-        run_state_machine_as_test(walk, settings=FEWER)
+    for part in range(5):  # few walks may all be short
+        take_walks(walk, FEWER, part=part)
         compared = SideBySide.compared + OnceSideBySide.asked - before
         if compared >= FEWER.max_examples:
             break

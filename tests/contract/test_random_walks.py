@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from durableq.model.decisions import Decision
@@ -55,6 +54,7 @@ from tests.contract.engines import (
     without_rivals,
 )
 from tests.contract.strategies import booleans, decisions, drafts, failures, limits, queues, some
+from tests.contract.walking import take_walks
 from tests.support import new_file
 
 ACTOR = "recovery:1"
@@ -445,5 +445,5 @@ WALKS = settings(
 @pytest.mark.parametrize("part", range(4))
 def test_two_engines_that_walk_side_by_side_agree(part: int) -> None:
     before = SideBySide.compared
-    run_state_machine_as_test(SideBySide, settings=WALKS)
+    take_walks(SideBySide, WALKS, part=part)
     assert SideBySide.compared - before >= WALKS.max_examples

@@ -26,4 +26,4 @@ class TestSQLiteWithCounters(InFlightContract):
 
 
 def test_two_engines_that_count_in_flight_agree() -> None:
-    assert walk() >= WALKS.max_examples
+    assert walk(2) >= WALKS.max_examples

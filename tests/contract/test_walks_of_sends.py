@@ -2,7 +2,7 @@
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
 from durableq.model.flow.sending import OnFull
 from durableq.model.message import Draft, draft
@@ -10,6 +10,7 @@ from tests.contract.engines import QUEUES
 from tests.contract.strategies import queues
 from tests.contract.test_group_walks import GroupsSideBySide
 from tests.contract.test_random_walks import WALKS, SideBySide
+from tests.contract.walking import take_walks
 
 _names = st.sampled_from([None, "a", "b"])
 _waits = st.sampled_from([(None, None), (None, None), (1, None), (1, 2)])
@@ -68,5 +69,5 @@ class SendersToGroups(Senders, GroupsSideBySide):
 @pytest.mark.parametrize("walk", [Senders, SendersToGroups])
 def test_engines_whose_queues_limit_senders_agree(walk: type[Senders]) -> None:
     before = walk.compared
-    run_state_machine_as_test(walk, settings=WALKS)
+    take_walks(walk, WALKS)
     assert walk.compared - before >= WALKS.max_examples

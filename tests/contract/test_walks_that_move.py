@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import invariant, rule
 
 from durableq.admin.transfer import transfer
 from durableq.engines import open_store
@@ -24,6 +24,7 @@ from durableq.testing.contract.case import FullStore
 from tests.contract.engines import Engine
 from tests.contract.test_random_walks import WALKS, YEAR_SECONDS
 from tests.contract.test_walks_with_all_limits import AllLimits
+from tests.contract.walking import take_walks
 from tests.postgres import new_schema
 from tests.support import new_file
 
@@ -101,5 +102,5 @@ def test_a_store_that_is_moved_again_and_again_agrees_with_the_model(
     with new_schema(postgres_server) as first, new_schema(postgres_server) as second:
         monkeypatch.setattr(Moving, "schemas", (first, second), raising=False)
         few = settings(WALKS, max_examples=max(2, WALKS.max_examples // 3))
-        run_state_machine_as_test(Moving, settings=few)
+        take_walks(Moving, few)
     assert Moving.moved > 0

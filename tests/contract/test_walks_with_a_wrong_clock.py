@@ -5,11 +5,12 @@ So nothing expires, comes due or is forgotten that would not have been with a ri
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import rule
 
 from durableq.testing import FakeClock
 from tests.contract.engines import WrongClock
 from tests.contract.test_random_walks import WALKS, YEAR_SECONDS, SideBySide
+from tests.contract.walking import take_walks
 
 
 class RightAndWrong(SideBySide):
@@ -31,5 +32,5 @@ class RightAndWrong(SideBySide):
 @pytest.mark.parametrize("part", range(2))
 def test_engines_of_which_one_has_a_wrong_clock_agree(part: int) -> None:
     before = RightAndWrong.compared
-    run_state_machine_as_test(RightAndWrong, settings=WALKS)
+    take_walks(RightAndWrong, WALKS, part=part)
     assert RightAndWrong.compared - before >= WALKS.max_examples

@@ -1,13 +1,14 @@
 """Engines walk side by side, with limits of senders, of receivers and of groups at once."""
 
 from hypothesis import strategies as st
-from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import precondition, rule
 
 from durableq.model.message import Failure, Reason
 from tests.contract.strategies import booleans, queues
 from tests.contract.test_random_walks import WALKS
 from tests.contract.test_walks_of_sends import SendersToGroups
 from tests.contract.test_walks_with_limits import WithLimits
+from tests.contract.walking import take_walks
 
 BREAKER = {"breaker_minimum": 2, "breaker_window_ms": 5_000, "breaker_open_ms": 300}
 DOWN = Failure(Reason.UNAVAILABLE, "Unavailable", "down")
@@ -35,5 +36,5 @@ class AllLimits(SendersToGroups, WithLimits):
 
 def test_two_engines_with_all_limits_agree() -> None:
     before = AllLimits.compared
-    run_state_machine_as_test(AllLimits, settings=WALKS)
+    take_walks(AllLimits, WALKS)
     assert AllLimits.compared - before >= WALKS.max_examples

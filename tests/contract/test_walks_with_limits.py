@@ -7,10 +7,11 @@ compares it.
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import rule
 
 from tests.contract.engines import EVERY_QUEUE
 from tests.contract.test_random_walks import WALKS, SideBySide
+from tests.contract.walking import take_walks
 
 OFF = {"rate": 0, "burst": 0, "max_in_flight": 0, "retry_share": 0}
 LIMITS = st.fixed_dictionaries(
@@ -35,13 +36,13 @@ class WithLimits(SideBySide):
         self.clock.advance(milliseconds / 1_000)
 
 
-def walk() -> int:
-    """Take the walks, and return the number of comparisons."""
+def walk(part: int) -> int:
+    """Take a part of the walks, and return the number of comparisons."""
     before = WithLimits.compared
-    run_state_machine_as_test(WithLimits, settings=WALKS)
+    take_walks(WithLimits, WALKS, part=part)
     return WithLimits.compared - before
 
 
 @pytest.mark.parametrize("part", range(2))
 def test_two_engines_with_limits_agree(part: int) -> None:
-    assert walk() >= WALKS.max_examples
+    assert walk(part) >= WALKS.max_examples
