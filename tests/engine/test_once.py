@@ -145,7 +145,7 @@ def test_the_lease_of_a_long_computation_is_extended(
 
     monkeypatch.setattr(store, "once_extend", counted)
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(dq.once, "k", compute, ttl=60, lease=1)
+        first = threads.submit(dq.once, "k", compute, ttl=60, lease=scaled(1))
         for _ in range(6):  # at thirds of the lease: twice its length
             assert extended.acquire(timeout=scaled(30))
         compute.go_on.set()

@@ -55,7 +55,7 @@ def test_batches_are_full_at_twice_the_rate_that_fills_them(
 ) -> None:
     """20 messages in a window fill a batch, and twice as many come."""
     window = scaled(1)
-    dq.queue("orders", visibility_timeout=max(30, 3 * window))
+    dq.queue("orders", visibility_timeout=max(30, 4 * window))
     every = window / 40
     batches = work(dq, orders, 100, every, is_async=is_async, batch=20, window=window)
     assert sum(map(len, batches)) / (20 * len(batches)) >= 0.95, [*map(len, batches)]
@@ -66,7 +66,9 @@ def test_messages_that_trickle_in_do_not_hold_up_the_first(
     dq: DurableQ, orders: Queue, is_async: bool
 ) -> None:
     """Each message is a write, and each write is looked at; the window ends all the same."""
-    batches = work(dq, orders, 12, 0.1, is_async=is_async, batch=100, window=0.3)
+    window = scaled(0.3)
+    dq.queue("orders", visibility_timeout=max(30, 4 * window))
+    batches = work(dq, orders, 12, window / 3, is_async=is_async, batch=100, window=window)
     assert len(batches) >= 2, "the first waited for the last"
 
 

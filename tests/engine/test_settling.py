@@ -34,7 +34,7 @@ from durableq.worker.options import WorkerOptions
 from durableq.worker.state import WorkerState
 from durableq.worker.worker import Worker
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 NEVER_MS = 600_000
 EFFECT = "CREATE TABLE effect (key)"
@@ -257,7 +257,7 @@ def test_settling_that_fails_with_a_receive_is_tried_again_and_nothing_is_done_t
     dq: DurableQ, orders: Queue, db: Path, accident: Accident, error: DurableQError, happens: bool
 ) -> None:
     handled = []
-    dq.queue("orders", visibility_timeout=2)
+    dq.queue("orders", visibility_timeout=scaled(2))
 
     @dq.handler("orders", prefetch=4)
     def charge(message: Delivery) -> Any:

@@ -31,7 +31,7 @@ from durableq.worker import fetcher
 from durableq.worker.options import WorkerOptions
 from durableq.worker.worker import Worker
 from tests.engine import plain
-from tests.support import wait_for
+from tests.support import scaled, wait_for
 
 EFFECT = "CREATE TABLE effect (key)"
 
@@ -359,7 +359,7 @@ def test_a_returned_value_without_a_key_is_named_once_and_fails_nothing(
 def test_no_handler_is_called_with_a_message_whose_lease_was_lost_while_it_waited(
     dq: DurableQ, caplog: pytest.LogCaptureFixture
 ) -> None:
-    queue = dq.queue("short", visibility_timeout=0.3)
+    queue = dq.queue("short", visibility_timeout=scaled(0.3))
     called = []
 
     @dq.handler("short", prefetch=3)

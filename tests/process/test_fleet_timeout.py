@@ -14,6 +14,7 @@ from tests.process.app import Ledger
 from tests.process.child import Nursery
 from tests.process.facts import completed, events_of, receives, send
 from tests.process.fleet_app import APP
+from tests.support import scaled
 
 TIMED_OUT = ("failed", "timeout")
 BATCHES = """
@@ -37,7 +38,7 @@ def test_a_handler_that_runs_too_long_is_stopped_and_its_message_alone_counts(
     # One thread has k0 begun, and k1 to k4 behind it; another, if it can run, always a quick one.
     quick = [f"k{number}" for number in range(1, 40)]
     first, *others = send(dq, "bulk", {"k0": f"{act} once"} | dict.fromkeys(quick, "pause"))
-    fleet = nursery.fleet(db, app=APP, threads=threads, timeout=0.4, drain=True)
+    fleet = nursery.fleet(db, app=APP, threads=threads, timeout=scaled(0.4), drain=True)
     assert fleet.end() == 0
     assert events_of(db, first) == [TIMED_OUT]
     assert [events_of(db, other) for other in others] == [[]] * len(others)
@@ -54,7 +55,7 @@ def test_a_message_that_times_out_every_time_ends_in_the_dead_letter_queue(
 ) -> None:
     dq.queue("orders", max_receives=2)
     bad, good = send(dq, "orders", {"bad": "spin", "good": "nothing"})
-    fleet = nursery.fleet(db, app=APP, timeout=0.3, drain=True)
+    fleet = nursery.fleet(db, app=APP, timeout=scaled(0.3), drain=True)
     assert fleet.end() == 0
     assert events_of(db, bad) == [TIMED_OUT, TIMED_OUT, ("buried", "timeout")]
     assert events_of(db, good) == []
@@ -72,8 +73,9 @@ def test_a_batch_that_runs_too_long_is_said_to_be_one(
     dq.queue("orders", max_receives=1)
     ids = send(dq, "orders", {"one": "nothing", "two": "nothing"})
     (tmp_path / "shop.py").write_text(BATCHES)
-    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, timeout=0.3, drain=True)
+    limit = round(scaled(0.3), 1)
+    fleet = nursery.fleet(db, app="shop:dq", cwd=tmp_path, timeout=limit, drain=True)
     assert fleet.end() == 0
     assert [events_of(db, one) for one in ids] == [[TIMED_OUT, ("buried", "timeout")]] * 2
     (stopped,) = fleet.told("timeout")
-    assert "was busy with a batch for more than 0.3 s" in stopped.text
+    assert f"was busy with a batch for more than {limit:g} s" in stopped.text

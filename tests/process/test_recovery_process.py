@@ -21,7 +21,7 @@ from tests.process.app import Ledger
 from tests.process.child import Nursery, Recoverer
 from tests.process.facts import on_both_engines
 from tests.process.recovery_app import APP
-from tests.support import new_file, wait_for
+from tests.support import new_file, scaled, wait_for
 
 DEAD_LETTERS = 60
 RULES = """
@@ -139,7 +139,8 @@ def test_a_recovery_process_reclaims_the_messages_of_a_dead_worker_without_a_sup
 def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_dead_letter_and_frees_the_others(
     orders: Queue, db: Path, ledger: Ledger, nursery: Nursery
 ) -> None:
-    orders._app.queue("orders-dlq", visibility_timeout=0.5)
+    lease_seconds = scaled(0.5)
+    orders._app.queue("orders-dlq", visibility_timeout=lease_seconds)
     slow, *_ = bury(orders, {"do": "wait"}, *[{}] * 5)
     first = nursery.recover("--db", db, "--app", APP)
     first.wait_until(lambda: ledger.lines("judged"), "it to think")
@@ -147,7 +148,7 @@ def test_a_policy_that_thinks_longer_than_a_lease_keeps_its_dead_letter_and_free
     second.wait_until(partial(reached, 5, second), "the others to be decided by another")
     lease = orders._app.store.require(Capability.INSPECT).message
     began = time.monotonic()
-    wait_for(lambda: time.monotonic() > began + 1.5, what="three leases to pass")
+    wait_for(lambda: time.monotonic() > began + 3 * lease_seconds, what="three leases to pass")
     still = lease(slow)
     assert still is not None
     assert still.lease_left_ms > 0

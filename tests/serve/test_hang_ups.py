@@ -85,7 +85,7 @@ def test_a_client_that_hangs_up_leaves_no_lease(dq: DurableQ) -> None:
     with endpoint(dq, STORING) as server:
         for _ in range(3):
             hang_up_during(server, lambda: server.server.server_state.tasks)
-        wait_for(lambda: not server.server.server_state.tasks)
+            wait_for(lambda: not server.server.server_state.tasks)
         sent = orders.send("hi")
         found = json.loads(server.ask("/", POLL, RECEIVE).body)
         assert [each["MessageId"] for each in found["Messages"]] == [sent]

@@ -39,7 +39,7 @@ LIMITS = Thresholds(window=4, least=2, cool_down=600, probes=1)
 def dq() -> Iterator[DurableQ]:
     with DurableQ("memory://") as dq:
         dq.queue("orders", max_receives=1, max_recoveries=100)
-        dq.queue("orders-dlq", visibility_timeout=0.3)
+        dq.queue("orders-dlq", visibility_timeout=scaled(0.3))
         yield dq
 
 
