@@ -192,10 +192,10 @@ class MemoryQueueing(MemoryQueues, MemoryDelivering, Queueing):
         with self._filling_later():
             admitted = ready, lease, retries, heads, granted
             received, is_full = self._admit_each(*admitted, behind if fills else None)
+            if by_group and received.messages:
+                led = self._following(received.messages[0], limit - 1, lease, granted)
+                received = received._replace(messages=[*received.messages, *led])
         more = more or is_full
-        if by_group and received.messages:
-            led = self._following(received.messages[0], limit - 1, lease, granted)
-            received = received._replace(messages=[*received.messages, *led])
         self._charge(queue, received.messages)
         groups.charge(self._tables, queue, self._clock.lease_ms(), granted)
         return received._replace(more=more)

@@ -138,10 +138,10 @@ def receive(
     admit = _admit if probing is None else partial(_admit_probes, probing.taken)
     terms = terms if fills is None else Batches.of(tx, terms, retention_ms, fills, retries, probing)
     admitted, known, undelivered, is_full = admit(tx, terms, limit, retention_ms, retries)
-    aside = set_aside(tx, terms, undelivered) if undelivered.number else 0
     messages = deliver(tx, terms, admitted, known) if admitted else []
     if terms.behind is not None:
         messages = with_following(tx, terms, terms.behind.rows, admitted, messages, deliver)
+    aside = set_aside(tx, terms, undelivered) if undelivered.number else 0  # last: it fills groups
     if messages and before is not None:
         flow.charge(tx, terms[:3], before, messages)
     more = more or is_full

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
-from durableq.model.message import State, draft
+from typing import Any
+
+import pytest
+
+from durableq.model.message import Served, State, draft
 from durableq.store.core import Capability, Receive
 from durableq.testing.contract.case import (
     ORDERS,
@@ -174,3 +178,22 @@ class GroupBatchContract(GroupCase):
         send_group(fifo, "a", 1, 2)
         (received,) = fifo.together([Receive(ORDERS, 10, by_group=True)])
         assert bodies(received.messages) == ["1", "2"]  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
+        "terms",
+        [{"by_group": True}, {"served": Served(fill_groups=True)}],
+        ids=["by group", "filled"],
+    )
+    def test_a_message_that_leaves_a_group_in_a_receive_lets_none_of_the_batch_go(
+        self, store: FullStore, clock: FakeClock, terms: dict[str, Any]
+    ) -> None:
+        """Several may be active; one is over its time when the others are received."""
+        store.declare_queue(ORDERS, {"group_concurrency": 2})
+        store.send(ORDERS, [draft(0, group="a", expires_in=1)])
+        send_group(store, "a", *range(1, 5))
+        clock.advance(2)
+        batch = receive(store, 10, **terms)
+        assert bodies(batch) == ["1", "2", "3", "4"]
+        complete(store, *map(receipt, batch))
+        send_group(store, "a", 5, 6)
+        assert bodies(receive(store, 10)) == ["5", "6"], "as many are active as may be"
