@@ -21,6 +21,13 @@ from tests.engine.test_postgres_hot import opened, plain
 from tests.support import scaled, wait_for
 
 THREADS = 8
+#: A receive rests between its leases and its commit, and others choose messages meanwhile: also
+#: where the processes would run one after another, on a busy machine.
+RESTING = """
+CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql
+AS 'BEGIN PERFORM pg_sleep(0.01); RETURN NULL; END';
+CREATE TRIGGER resting AFTER UPDATE ON durableq_message
+FOR EACH STATEMENT EXECUTE FUNCTION rest()"""
 
 
 @pytest.fixture
@@ -60,6 +67,16 @@ def deadlocks(url: str) -> int:
     return int(number)
 
 
+@pytest.fixture
+def resting_receives(store: PostgresStore, postgres_tables_url: str) -> Iterator[None]:
+    with plain(postgres_tables_url) as connection:
+        connection.execute(RESTING)
+    yield
+    with plain(postgres_tables_url) as connection:
+        connection.execute("DROP FUNCTION rest CASCADE")
+
+
+@pytest.mark.usefixtures("resting_receives")
 @pytest.mark.parametrize("way", ["apart", "together"])
 def test_receivers_share_the_messages_of_senders(
     store: PostgresStore, postgres_tables_url: str, way: str
