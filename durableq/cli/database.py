@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +15,7 @@ from durableq.cli.options import Session, Yes
 from durableq.cli.screen import RED, Line
 from durableq.cli.times import duration_ms
 from durableq.client.app import DurableQ
+from durableq.model.limits import PAUSE_MS
 from durableq.store.core import Capability, Pruned
 
 if TYPE_CHECKING:
@@ -204,6 +206,7 @@ def prune_all(session: Session, limit: int = SLICE) -> None:
         while max(now) >= limit:
             now = dataclasses.astuple(store.require(Capability.MAINTENANCE).prune(limit))
             total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
+            time.sleep(PAUSE_MS / 1000)  # others get the write lock
     session.show(
         dataclasses.asdict(total),
         f"Pruned {total.records} records, {total.expired} expired messages, "

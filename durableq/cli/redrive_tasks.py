@@ -12,7 +12,7 @@ from durableq.cli.screen import YELLOW
 from durableq.cli.totals import say_total
 from durableq.model.dead_letters import RedriveState, RedriveTask, WholeQueue
 from durableq.model.errors import Conflict
-from durableq.model.limits import REDRIVE_PAUSE_MS, REDRIVE_STEP, REDRIVE_STEP_MS
+from durableq.model.limits import PAUSE_MS, REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.model.text import shown
 from durableq.model.units import span
 from durableq.store.core import Capability, Store
@@ -158,7 +158,7 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
             while task.state is RedriveState.RUNNING:
                 task = redrive.continue_redrive(task.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
                 advance(task.moved + task.skipped, _label(task))
-                pause_ms = max(task.wait_ms, REDRIVE_PAUSE_MS)
+                pause_ms = max(task.wait_ms, PAUSE_MS)
                 # another process may change the rate, or cancel the task
                 time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from durableq.client.app import DurableQ
 from durableq.dashboard.errors import log
 from durableq.model.dead_letters import RedriveState, RedriveTask
 from durableq.model.errors import DurableQError
-from durableq.model.limits import REDRIVE_PAUSE_MS, REDRIVE_STEP, REDRIVE_STEP_MS
+from durableq.model.limits import PAUSE_MS, REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.runtime.outage import describe
 from durableq.store.core import Capability
 
@@ -38,7 +38,7 @@ def _carry_out(dq: DurableQ, started: RedriveTask) -> None:
         while current.state is RedriveState.RUNNING:
             redrive = dq.store.require(Capability.REDRIVE)
             current = redrive.continue_redrive(current.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
-            pause_ms = max(current.wait_ms, REDRIVE_PAUSE_MS)
+            pause_ms = max(current.wait_ms, PAUSE_MS)
             # another process may change the rate, or cancel it
             time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
     except DurableQError as error:

@@ -62,9 +62,9 @@ MAX_REDRIVE_TASKS: Final = 100
 #: after this time, so that other writers wait only briefly.
 REDRIVE_STEP: Final = 200
 REDRIVE_STEP_MS: Final = 10
-#: A pause after a step: SQLite has no queue of writers, and those that wait ask for the lock every
-#: few milliseconds.
-REDRIVE_PAUSE_MS: Final = 5
+#: A pause after a step, or a slice of `durableq prune`: SQLite has no queue of writers, and those
+#: that wait ask for the lock every few milliseconds.
+PAUSE_MS: Final = 5
 #: Events kept for one message; older ones are removed.
 MAX_HISTORY: Final = 200
 #: The interval of maintenance slices, for all processes together.
