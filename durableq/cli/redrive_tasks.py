@@ -158,9 +158,10 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
             while task.state is RedriveState.RUNNING:
                 task = redrive.continue_redrive(task.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
                 advance(task.moved + task.skipped, _label(task))
-                pause_ms = max(task.wait_ms, PAUSE_MS)
-                # another process may change the rate, or cancel the task
-                time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
+                if task.state is RedriveState.RUNNING:
+                    pause_ms = max(task.wait_ms, PAUSE_MS)
+                    # another process may change the rate, or cancel the task
+                    time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
     except KeyboardInterrupt:
         output.say(
             f"Interrupted: {task.moved} of {task.total} done. To continue: durableq dlq resume "

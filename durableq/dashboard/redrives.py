@@ -38,9 +38,10 @@ def _carry_out(dq: DurableQ, started: RedriveTask) -> None:
         while current.state is RedriveState.RUNNING:
             redrive = dq.store.require(Capability.REDRIVE)
             current = redrive.continue_redrive(current.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
-            pause_ms = max(current.wait_ms, PAUSE_MS)
-            # another process may change the rate, or cancel it
-            time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
+            if current.state is RedriveState.RUNNING:
+                pause_ms = max(current.wait_ms, PAUSE_MS)
+                # another process may change the rate, or cancel it
+                time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
     except DurableQError as error:
         log.warning(
             "Redrive task %s was interrupted: %s. To continue: durableq dlq resume %s.",
