@@ -66,7 +66,7 @@ class QueueView:
     def redriven(self) -> int:
         """The number of dead letters that were sent back.
 
-        To any queue if the dead-letter queue is private, or else to this queue.
+        To any queue if the dead-letter queue is private, or else what was moved into this queue.
         """
         return self.dead.counters.moved_out if self.has_private_dlq else self.info.counters.moved_in
 
@@ -126,7 +126,9 @@ class Overview:
 def look(store: Store, before: Overview | None = None) -> Overview:
     """Take a sample; with the sample before it, compute rates too."""
     at = time.monotonic()
-    infos = {info.name: info for info in store.require(Capability.INSPECT).queues()}
+    infos = {
+        info.name: info for info in store.require(Capability.INSPECT).queues(dead_letters=True)
+    }
     queues = [
         _queue_view(info, infos[info.dead_letter_queue], before, at)
         for info in infos.values()

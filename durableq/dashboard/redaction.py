@@ -225,9 +225,10 @@ class RedactedStore:
         self._store.require(capability)
         return self
 
-    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
+    def queues(self, *, recount: bool = False, dead_letters: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
-        return [self._redaction.queue(each) for each in self._store.queues(recount=recount)]
+        found = self._store.queues(recount=recount, dead_letters=dead_letters)
+        return [self._redaction.queue(each) for each in found]
 
     def queue(self, name: str) -> QueueInfo:
         """Return one queue."""

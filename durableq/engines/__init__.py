@@ -155,11 +155,11 @@ def registered_workers(url: str) -> list[WorkerInfo]:
 
 
 def queues_in(url: str) -> list[QueueInfo]:
-    """Return the queues of a store, as Inspect.queues does; nothing is changed.
+    """Return the queues of a store, as Inspect.queues(dead_letters=True); nothing is changed.
 
     There are none if the store does not exist or is another application's.
     """
-    found: list[QueueInfo] = _listed(url, Capability.INSPECT, "queues")
+    found: list[QueueInfo] = _listed(url, Capability.INSPECT, "queues", dead_letters=True)
     return found
 
 
@@ -403,13 +403,14 @@ def _registered(url: str) -> EntryPoint | None:
     )
 
 
-def _listed(url: str, capability: Capability, name: str) -> Any:
+def _listed(url: str, capability: Capability, name: str, **options: bool) -> Any:
     """Return a list that a store reads, without changing it.
 
     Args:
         url: of the store.
         capability: the capability of the list; it is empty where the engine lacks it.
         name: the method of the capability, and the function of the engine's doctor.
+        options: of the method; the function has them.
     """
     if _is_memory(url):
         return []
@@ -420,7 +421,7 @@ def _listed(url: str, capability: Capability, name: str) -> Any:
         return getattr(of_server, name)(Address.parse(url))
     if (entry := _registered(url)) is not None:
         with closing(_open_registered(entry, url, None)) as store:
-            return getattr(store, name)() if capability in store.capabilities else []
+            return getattr(store, name)(**options) if capability in store.capabilities else []
     from durableq.engines.sqlite import doctor
     from durableq.engines.sqlite.location import Location
 

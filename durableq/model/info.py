@@ -35,7 +35,7 @@ class QueueInfo:
     #: Its limits as they stand.
     limits: LimitsInfo = field(default_factory=LimitsInfo)
     #: Those of its messages that are dead letters, wherever they are. None if its dead-letter queue
-    #: is private and has nothing else, and for a single queue: `queues` alone counts them.
+    #: is private and has nothing else, and without `queues(dead_letters=True)`.
     dead_letters: Counts | None = None
 
 

@@ -23,13 +23,15 @@ from durableq.model.queues import ApproximateCounts
 class Inspect(Protocol):
     """Reads for people and programs. Nothing here writes."""
 
-    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
+    def queues(self, *, recount: bool = False, dead_letters: bool = False) -> list[QueueInfo]:
         """Return every queue, by name.
 
         Args:
             recount: count each message, which takes time in proportion to their number. Otherwise
                 the number of ready messages may be taken from the counters, and is wrong if they
                 are.
+            dead_letters: count the dead letters of queues without a private dead-letter queue, too,
+                one by one.
         """
         ...
 

@@ -121,7 +121,7 @@ class Engine:
         store = self.store
         since_ms = self.since_ms + self.clock.wall_ms() - self.right_ms()
         return [
-            self.plain(store.queues()),
+            self.plain(store.queues(dead_letters=True)),
             self.plain(store.queues(recount=True)),
             *(self.plain(store.peek(name, ALL)) for name in EVERY_QUEUE),
             *(self.plain(store.records(name, ALL)) for name in EVERY_QUEUE),

@@ -75,7 +75,7 @@ def _found(inspect: Inspect, name: str) -> tuple[QueueInfo, QueueInfo | None]:
         UnknownQueue: there is no such queue.
     """
     info = inspect.queue(name)
-    infos = {each.name: each for each in inspect.queues()}  # which count dead letters too
+    infos = {each.name: each for each in inspect.queues(dead_letters=True)}
     return infos.get(name, info), infos.get(info.dead_letter_queue or "")
 
 

@@ -59,9 +59,11 @@ class MemoryStore(
     # ---- Inspect
 
     @query
-    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
+    def queues(self, *, recount: bool = False, dead_letters: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
         infos = [self._queue_info(name) for name in sorted(self._tables.queues)]
+        if not dead_letters:
+            return infos
         return [replace(info, dead_letters=self._dead_letters_of(info)) for info in infos]
 
     @query

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 from durableq.engines.postgres import copies, doctor_server, doctor_tables, doctor_use
@@ -197,7 +198,7 @@ def workers(location: Location) -> list[WorkerInfo]:
 
 def queues(location: Location) -> list[QueueInfo]:
     """Return the queues; none if there are no current tables."""
-    return _read(location, all_queues) or []
+    return _read(location, partial(all_queues, dead_letters=True)) or []
 
 
 def schedules(location: Location) -> list[ScheduleInfo]:

@@ -68,10 +68,10 @@ class SQLQueues(Operations, Control):
         with self._database.read() as tx:
             return settings_of(tx, queue)
 
-    def queues(self, *, recount: bool = False) -> list[QueueInfo]:
+    def queues(self, *, recount: bool = False, dead_letters: bool = False) -> list[QueueInfo]:
         """Return every queue, by name."""
         with self._database.read() as tx:
-            return tx.shown(all_queues(tx, recount=recount))
+            return tx.shown(all_queues(tx, recount=recount, dead_letters=dead_letters))
 
     def queue(self, name: str) -> QueueInfo:
         """Return one queue."""
@@ -264,12 +264,14 @@ def _drop(tx: WriteTransaction, part: StoredQueue) -> None:
     regrouping.release(tx, held)
 
 
-def all_queues(tx: Transaction, *, recount: bool = False) -> list[QueueInfo]:
+def all_queues(
+    tx: Transaction, *, recount: bool = False, dead_letters: bool = False
+) -> list[QueueInfo]:
     """Return every queue, by name; see Inspect.queues."""
     rows = tx.run(tx.sql.INFOS).fetchall()
     infos = [_queue_info(tx, row, recount=recount) for row in rows]
     shared = [row[0] if row[_NEXT] is not None else None for row in rows]
-    if not any(shared):
+    if not dead_letters or not any(shared):
         return infos
     dead = _shared_dead_letters(tx)
     return [

@@ -100,7 +100,8 @@ def workers(location: Location, clock: Clock) -> list[WorkerInfo]:
 
 def queues(location: Location, clock: Clock) -> list[QueueInfo]:
     """Return the queues; none if the file is not a current durableq database."""
-    return _read(location, SchemaState.CURRENT, partial(_at, clock, all_queues)) or []
+    question = partial(all_queues, dead_letters=True)
+    return _read(location, SchemaState.CURRENT, partial(_at, clock, question)) or []
 
 
 def schedules(location: Location, clock: Clock) -> list[ScheduleInfo]:

@@ -72,7 +72,9 @@ class DeadLetterQueuesContract(StoreCase):
         store.decide([(found[ids[0]], Hold()), (found[ids[1]], Requeue(delay=60))])
         store.release([found[ids[2]]])
         assert store.queue(FAILED).counts == Counts(ready=1, in_flight=3, held=1)
-        assert {info.name: info.dead_letters for info in store.queues()} == {
+        assert {info.dead_letters for info in store.queues()} == {None}
+        counted = store.queues(dead_letters=True)
+        assert {info.name: info.dead_letters for info in counted} == {
             ORDERS: Counts(ready=1, in_flight=1, held=1),
             "mail": Counts(in_flight=1),
             **dict.fromkeys((FAILED, "failed-dlq", DEAD)),
