@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from durableq.model.decisions import Discard, Requeue
 from durableq.model.errors import Conflict, InvalidInput, NotFound
 from durableq.model.flow.rate import check_rate
+from durableq.model.limits import DAY_MS
 from durableq.model.message import DeadLetter, Event, Reason
 from durableq.model.text import shown
 from durableq.model.units import check_whole
@@ -185,13 +186,15 @@ def check_redrive_rate(rate: float | None) -> None:
         check_rate(rate, "The rate of a redrive")
 
 
-def check_redrive_limit(limit: int, most: int) -> None:
-    """Check the number of dead letters in one step of a redrive task.
+def check_redrive_step(limit: int, most: int, within_ms: int | None) -> None:
+    """Check the number of dead letters in one step of a redrive task, and its time.
 
     Raises:
-        InvalidInput: not 1 to `most`.
+        InvalidInput: not 1 to `most`, or no time.
     """
     check_whole(limit, "The number of dead letters in a step", 1, most)
+    if within_ms is not None:
+        check_whole(within_ms, "The milliseconds of a step", 0, DAY_MS)
 
 
 def unknown_redrive(task_id: str) -> NotFound:

@@ -19,7 +19,7 @@ from durableq.model.dead_letters import (
     RedriveTask,
     WholeQueue,
     check_redrive,
-    check_redrive_limit,
+    check_redrive_step,
     check_running,
     continued_meanwhile,
     one_at_a_time,
@@ -162,7 +162,7 @@ def _count_meant(
 
 def _go_on(tx: WriteTransaction, task_id: str, limit: int, within_ms: int | None) -> RedriveTask:
     """Decide about the next messages of a task; see Redrive.continue_redrive."""
-    check_redrive_limit(limit, MAX_RECEIVE_BATCH)
+    check_redrive_step(limit, MAX_RECEIVE_BATCH, within_ms)
     before = _find(tx, task_id)
     task, position, _ = before
     if task.state is not RedriveState.RUNNING:

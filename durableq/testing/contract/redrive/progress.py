@@ -380,6 +380,13 @@ class RedriveProgressContract(StoreCase):
         with pytest.raises(InvalidInput):
             store.continue_redrive(task.id, limit)
 
+    @pytest.mark.parametrize("within_ms", [-1, 86_400_001, "10", 0.5])
+    def test_the_time_of_a_step_has_bounds(self, store: FullStore, within_ms: int) -> None:
+        kill(store)
+        task = store.start_redrive(EVERY, Requeue())
+        with pytest.raises(InvalidInput):
+            store.continue_redrive(task.id, 1, within_ms=within_ms)
+
     def test_an_invalid_redrive_task_is_refused(self, store: FullStore) -> None:
         kill(store)
         with pytest.raises(InvalidInput):
