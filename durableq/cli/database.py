@@ -210,7 +210,8 @@ def prune_all(session: Session, limit: int = SLICE) -> None:
     session.show(
         dataclasses.asdict(total),
         f"Pruned {total.records} records, {total.expired} expired messages, "
-        f"{total.values} values, {total.items} items and {total.history} events of history.",
+        f"{total.values} values, {total.items} items, {total.history} events of history and "
+        f"{total.others} other rows.",
     )
 
 

@@ -279,6 +279,9 @@ class Pruned:
     values: int = 0
     #: Items of tables, whose time has passed.
     items: int = 0
+    #: Rows that nothing needs any more: counts of idle groups, reports of progress, and what SQS
+    #: remembers of deleted queues and of receives.
+    others: int = 0
 
 
 def check_owner(owner_id: int) -> None:

@@ -69,11 +69,10 @@ class SQLMaintenance(Operations, Maintenance):
             records = _prune_records(tx, limit)
             events = tx.run(tx.sql.PRUNE_HISTORY, now_ms=tx.now_ms, limit=limit).rowcount
             redrive.clamp(tx)
-            regrouping.prune(tx, limit)
-            progress.prune(tx, limit)
-            endpoint.prune(tx, limit)
-            values = once.prune(tx, limit)
-            return Pruned(expired, records, events, values, items.prune(tx, limit))
+            values, old_items = once.prune(tx, limit), items.prune(tx, limit)
+            idle_groups, reports = regrouping.prune(tx, limit), progress.prune(tx, limit)
+            others = idle_groups + reports + endpoint.prune(tx, limit)
+            return Pruned(expired, records, events, values, old_items, others)
 
     def maintain(self, limit: int = 200) -> MaintenanceReport:
         """Run one short slice if it is due and no other process runs one."""
