@@ -85,7 +85,6 @@ class RedriveProgressContract(StoreCase):
         assert later.word == "discard"
 
     @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
-    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_step_whose_time_is_over_decides_about_a_few_and_the_next_ones_about_the_rest(
         self, store: FullStore
     ) -> None:
@@ -104,6 +103,7 @@ class RedriveProgressContract(StoreCase):
         assert store.queue(ORDERS).counts.ready == 24
         assert counters_reconcile(store)
 
+    @needs(Capability.DEAD_LETTERS, Capability.INSPECT)
     def test_a_redrive_task_requeues_like_a_decision(self, store: FullStore) -> None:
         message_id = kill(store, {"n": 1}, key="k", priority=2)
         task = store.start_redrive(EVERY, Requeue("calm now"), actor="ann")

@@ -1,4 +1,4 @@
-"""The capability of the SQS endpoint: leases that are taken up again after their end."""
+"""Leases that are taken up again after their end."""
 # ruff: noqa: D102, S101 - test names are sentences, and tests assert
 
 from __future__ import annotations
