@@ -15,13 +15,23 @@ from tests.serve.sqs_client import ON_BOTH, Sqs
 from tests.support import new_file, scaled
 
 
-def test_a_send_is_answered_after_its_commit(sqs: Sqs, tmp_path: Path) -> None:
+def test_a_send_is_answered_after_its_commit(
+    sqs: Sqs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = sqs.queue()
     file = new_file(tmp_path / "queue.db")
+    together, has_begun = sqs.app.store.together, threading.Event()
+
+    def commit(calls: Sequence[Call]) -> list[Answer]:
+        has_begun.set()
+        return together(calls)
+
+    monkeypatch.setattr(sqs.app.store, "together", commit)
 
     async def send() -> dict[str, Any]:
         with loops.writing(sqs.app, file) as end:
             answer = asyncio.create_task(sqs.ask("SendMessage", url, MessageBody="x"))
+            await loops.until(has_begun.is_set, "the transaction of the send")
             await loops.turns(1000)
             assert not answer.done(), "Another process holds the write lock."
             end()
