@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from durableq.cli import main
+from durableq.demo import app as demo
 from tests.cli.console import Result, Run, Shop
 
 
@@ -14,6 +15,8 @@ from tests.cli.console import Result, Run, Shop
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in this process, in an empty directory."""
     monkeypatch.chdir(tmp_path)
+    # The example application is one for all tests of a process, and keeps the --db of a command.
+    monkeypatch.setattr(demo.dq, "_url", demo.dq._url)
 
     def call(*arguments: object) -> Result:
         capsys.readouterr()

@@ -321,7 +321,7 @@ def test_every_error_has_its_exit_code() -> None:
 def test_an_error_of_the_system_is_not_called_a_defect(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unreachable(_store: object) -> None:
+    def unreachable(_store: object, **_options: object) -> None:
         raise PermissionError(13, "Permission denied", "private/queue.db")
 
     monkeypatch.setattr(type(shop.store), "queues", unreachable)
@@ -335,7 +335,7 @@ def test_an_error_of_the_system_is_not_called_a_defect(
 def test_a_defect_is_one_line_and_its_traceback_can_be_shown(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_store: object) -> None:
+    def broken(_store: object, **_options: object) -> None:
         raise ZeroDivisionError("by nought")
 
     monkeypatch.setattr(type(shop.store), "queues", broken)
