@@ -26,8 +26,6 @@ _REPORTED = (
     *("server_version", "server_encoding", "client_encoding", "standard_conforming_strings"),
     *("DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes"),
 )
-
-
 #: Longest wait for the server, or for one of its sessions, on an idle machine.
 ANSWER_SECONDS: Final = 30
 
@@ -186,12 +184,12 @@ class Pooler(_Listener):
         if code != 196608:
             return False
         of_session = self._connections[0].pgconn
-        client.sendall(_packed(b"R", struct.pack("!i", 0)))
+        client.sendall(packed(b"R", struct.pack("!i", 0)))
         for name in _REPORTED:
             value = of_session.parameter_status(name.encode()) or b""
-            client.sendall(_packed(b"S", name.encode() + b"\0" + value + b"\0"))
+            client.sendall(packed(b"S", name.encode() + b"\0" + value + b"\0"))
         pid = 1_000_000 if self._introduces_itself else of_session.backend_pid
-        client.sendall(_packed(b"K", struct.pack("!ii", pid, 1)) + _packed(b"Z", b"I"))
+        client.sendall(packed(b"K", struct.pack("!ii", pid, 1)) + packed(b"Z", b"I"))
         return True
 
 
@@ -212,12 +210,15 @@ class _Transaction:
         self._prepared = prepared
         #: Messages that the server answers with its state, and has not answered.
         self._unanswered = 0
+        #: The beginning of a message whose rest has not come.
+        self._received = b""
         #: Whether it has yet to be asked for its state, and what that was last.
         self._is_asked, self._state = True, b"I"
 
     @property
     def _has_ended(self) -> bool:
-        return self._state == b"I" and not self._unanswered and self._is_asked
+        waits = self._unanswered or self._received
+        return self._state == b"I" and not waits and self._is_asked
 
     def run(self, first: bytes) -> None:
         """Forward messages until the session is idle, and has answered each, or the client left.
@@ -232,9 +233,9 @@ class _Transaction:
             if not ready:
                 raise TimeoutError("The server has not answered.")
             if self._session in ready:
-                answer = self._answer()
+                answers = self._answers()
                 with suppress(ConnectionError):  # the next look at the client tells its end
-                    self._client.sendall(answer)
+                    self._client.sendall(answers)
             elif (message := _message(self._client)) is None or message[:1] == b"X":
                 return
             else:
@@ -244,10 +245,10 @@ class _Transaction:
         """End it where its client did not: the session is another's next."""
         if self._has_ended:
             return
-        self._forward(_packed(b"S", b""))  # an error is passed over up to it
-        self._forward(_packed(b"Q", b"ROLLBACK\0"))
+        self._forward(packed(b"S", b""))  # an error is passed over up to it
+        self._forward(packed(b"Q", b"ROLLBACK\0"))
         while not self._has_ended:
-            self._answer()
+            self._answers()
 
     def _forward(self, message: bytes) -> None:
         if message[:1] == b"P":
@@ -256,13 +257,29 @@ class _Transaction:
         self._is_asked = message[:1] in b"QS"
         self._unanswered += self._is_asked
 
-    def _answer(self) -> bytes:
-        message = _message(self._session)
-        assert message is not None, "the server has ended the session"
-        if message[:1] == b"Z":
-            self._unanswered -= 1
-            self._state = message[5:6]
-        return message
+    def _answers(self) -> bytes:
+        """Return the messages that have come whole.
+
+        The server sends its buffer when that is full, and the rest of a message perhaps only after
+        the client's Sync, which this thread has to forward.
+        """
+        more = self._session.recv(1 << 16)
+        assert more, "the server has ended the session"
+        self._received += more
+        answers = b""
+        while message := _first(self._received):
+            self._received = self._received[len(message) :]
+            answers += message
+            if message[:1] == b"Z":
+                self._unanswered -= 1
+                self._state = message[5:6]
+        return answers
+
+
+def _first(data: bytes) -> bytes:
+    """Return the first message in data; empty if it is not whole."""
+    length = 1 + int.from_bytes(data[1:5], "big")
+    return data[:length] if len(data) >= max(length, 5) else b""
 
 
 def _message(sender: socket.socket) -> bytes | None:
@@ -285,7 +302,8 @@ def _exactly(sender: socket.socket, number: int) -> bytes:
     return data
 
 
-def _packed(kind: bytes, content: bytes) -> bytes:
+def packed(kind: bytes, content: bytes) -> bytes:
+    """Return a message of the protocol."""
     return kind + struct.pack("!i", len(content) + 4) + content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,8 +26,8 @@ from durableq.model.message import draft
 from durableq.store.core import WorkerInfo
 from durableq.supervisor.liveness import this_process
 from durableq.supervisor.peers import ENDED_SECONDS, DeadWorkers
-from tests.proxies import Network, Pooler
-from tests.support import wait_for
+from tests.proxies import Network, Pooler, packed
+from tests.support import scaled, wait_for
 
 pytestmark = pytest.mark.xdist_group("postgres pooler")
 
@@ -60,6 +61,27 @@ def test_sessions_are_relied_on_only_where_they_are_kept(url: str, postgres_serv
     assert keeps_sessions(network.url)
     assert not keeps_sessions(url)
     network.close()
+
+
+def test_an_answer_whose_rest_the_server_holds_back_keeps_no_message_back(
+    postgres_server: str,
+) -> None:
+    pooler = Pooler(postgres_server)
+    _, _, port = pooler.url.partition("127.0.0.1:")
+    address = "127.0.0.1", int(port.partition("/")[0])
+    rows = b"\0SELECT repeat('x', 100) FROM generate_series(1, 1000)\0\0\0"
+    ask = packed(b"P", rows) + packed(b"B", bytes(8)) + packed(b"E", bytes(5))
+    with closing(pooler), socket.create_connection(address, scaled(20)) as client:
+        client.sendall(packed(b"", (196608).to_bytes(4, "big") + bytes(1)))
+        while not client.recv(4096).endswith(packed(b"Z", b"I")):
+            pass
+        client.sendall(ask)
+        received = len(client.recv(4096))
+        while received < 90_000:  # the server has a buffer of 8 KiB
+            received += len(client.recv(4096))
+        client.sendall(packed(b"S", b""))
+        while not (data := client.recv(4096)).endswith(packed(b"Z", b"I")):
+            assert data
 
 
 def test_a_client_that_leaves_in_a_transaction_takes_no_session_with_it(
