@@ -201,11 +201,12 @@ def prune(
 def prune_all(session: Session, limit: int = SLICE) -> None:
     """Prune slice by slice until a slice is not full; print the number of rows of each kind."""
     total = Pruned(0, 0, 0)
-    now: tuple[int, ...] = (limit,)
     with session.opened() as store:
-        while max(now) >= limit:
+        while True:
             now = dataclasses.astuple(store.require(Capability.MAINTENANCE).prune(limit))
             total = Pruned(*map(sum, zip(dataclasses.astuple(total), now, strict=True)))
+            if max(now) < limit:
+                break
             time.sleep(PAUSE_MS / 1000)  # others get the write lock
     session.show(
         dataclasses.asdict(total),

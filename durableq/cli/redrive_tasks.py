@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Final
 
+from durableq.admin.redriving import steps
 from durableq.cli import output, rendering
 from durableq.cli.help import argument, option
 from durableq.cli.options import Session
@@ -12,13 +12,10 @@ from durableq.cli.screen import YELLOW
 from durableq.cli.totals import say_total
 from durableq.model.dead_letters import RedriveState, RedriveTask, WholeQueue
 from durableq.model.errors import Conflict
-from durableq.model.limits import PAUSE_MS, REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.model.text import shown
 from durableq.model.units import span
 from durableq.store.core import Capability, Store
 
-#: A redrive task that waits for its rate looks at the task as often.
-LONGEST_PAUSE_SECONDS: Final = 1.0
 _DONE: Final = {"requeue": "Redriven", "discard": "Discarded"}
 
 TaskId = Annotated[
@@ -154,14 +151,9 @@ def carry_out(session: Session, store: Store, task: RedriveTask) -> None:
         )
     try:
         with output.progress(_label(task), task.total) as advance:
-            redrive = store.require(Capability.REDRIVE)
-            while task.state is RedriveState.RUNNING:
-                task = redrive.continue_redrive(task.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
+            for after in steps(store, task):
+                task = after
                 advance(task.moved + task.skipped, _label(task))
-                if task.state is RedriveState.RUNNING:
-                    pause_ms = max(task.wait_ms, PAUSE_MS)
-                    # another process may change the rate, or cancel the task
-                    time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
     except KeyboardInterrupt:
         output.say(
             f"Interrupted: {task.moved} of {task.total} done. To continue: durableq dlq resume "

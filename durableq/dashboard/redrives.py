@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
-from typing import Final
 
+from durableq.admin.redriving import steps
 from durableq.client.app import DurableQ
 from durableq.dashboard.errors import log
-from durableq.model.dead_letters import RedriveState, RedriveTask
+from durableq.model.dead_letters import RedriveTask
 from durableq.model.errors import DurableQError
-from durableq.model.limits import PAUSE_MS, REDRIVE_STEP, REDRIVE_STEP_MS
 from durableq.runtime.outage import describe
-from durableq.store.core import Capability
-
-LONGEST_PAUSE_SECONDS: Final = 1.0
 
 
 def carry_out(dq: DurableQ, started: RedriveTask) -> None:
@@ -33,15 +28,9 @@ def _name(dq: DurableQ, task_id: str) -> str:
 
 
 def _carry_out(dq: DurableQ, started: RedriveTask) -> None:
-    current = started
     try:
-        while current.state is RedriveState.RUNNING:
-            redrive = dq.store.require(Capability.REDRIVE)
-            current = redrive.continue_redrive(current.id, REDRIVE_STEP, within_ms=REDRIVE_STEP_MS)
-            if current.state is RedriveState.RUNNING:
-                pause_ms = max(current.wait_ms, PAUSE_MS)
-                # another process may change the rate, or cancel it
-                time.sleep(min(pause_ms / 1000, LONGEST_PAUSE_SECONDS))
+        for _ in steps(dq.store, started):
+            pass
     except DurableQError as error:
         log.warning(
             "Redrive task %s was interrupted: %s. To continue: durableq dlq resume %s.",

@@ -115,7 +115,7 @@ def cut_loops(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("durableq.cli.status.time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr("durableq.cli.events.time", SimpleNamespace(sleep=sleep))
-    monkeypatch.setattr("durableq.cli.redrive_tasks.time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr("durableq.admin.redriving.time", SimpleNamespace(sleep=sleep))
     orders = traffic.orders
     monkeypatch.setattr(traffic, "orders", lambda *a: itertools.islice(orders(*a), 3))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from durableq import DurableQ, Requeue
-from durableq.cli import redrive_tasks
+from durableq.admin import redriving
 from durableq.engines.sql.redrive_steps import PAGE
 from durableq.model.dead_letters import DeadLetterFilter, WholeQueue
 from tests.cli.console import COMMAND, Run, Shop, environment, warm
@@ -85,7 +85,7 @@ def test_dead_letters_are_chosen_by_age(run: Run, shop: Shop) -> None:
 def test_a_step_ends_when_its_time_is_over(
     run: Run, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redrive_tasks, "REDRIVE_STEP_MS", 0)
+    monkeypatch.setattr(redriving, "REDRIVE_STEP_MS", 0)
     for number in range(25):
         shop.bury(number)
     sizes = sizes_of_steps(monkeypatch)

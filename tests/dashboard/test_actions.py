@@ -3,7 +3,8 @@
 import pytest
 
 from durableq import DurableQ
-from durableq.dashboard import Access, redrives
+from durableq.admin import redriving
+from durableq.dashboard import Access
 from durableq.engines.sql.redrive_steps import PAGE
 from durableq.model.message import Failure, Message, Reason
 from durableq.store.core import Capability
@@ -134,7 +135,7 @@ def test_a_selection_with_an_unknown_filter_is_refused(
 def test_a_step_of_a_redrive_ends_when_its_time_is_over(
     dq: DurableQ, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redrives, "REDRIVE_STEP_MS", 0)
+    monkeypatch.setattr(redriving, "REDRIVE_STEP_MS", 0)
     bury(dq, 25)
     sizes = sizes_of_steps(monkeypatch)
     client.act("/dead-letters/redrive", scope="all", queue="orders")

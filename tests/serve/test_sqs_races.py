@@ -103,4 +103,5 @@ def test_a_look_up_before_a_change_is_not_used_after_it(
 
     monkeypatch.setattr(catalog, "load", slow)
     sqs.run(change_meanwhile)
-    sqs.send(url, MessageGroupId="a")
+    # Refused without ContentBasedDeduplication: it has no deduplication id.
+    assert sqs.send(url, MessageGroupId="a")
