@@ -138,9 +138,9 @@ class Targets:
         self._ready.discard(pid)
 
     @property
-    def has_receiver(self) -> bool:
-        """Whether a worker receives, by the last refresh."""
-        return bool(self._ready)
+    def receivers(self) -> int:
+        """The number of workers that receive, by the last refresh."""
+        return len(self._ready)
 
     def available(self) -> list[psutil.Process]:
         """Return the living workers that no other fault has stopped."""

@@ -62,7 +62,12 @@ SETTINGS: Final[Mapping[str, QueueOptions]] = {
 QUEUES: Final = (*SETTINGS, *map(dead_letter_name, SETTINGS))
 #: Duration of the first part of a handler, and of the second, after which it commits.
 DWELL_SECONDS: Final = 0.06
+#: The same for the calls of the first clump. More than may be are in flight together where no limit
+#: holds them back, also if workers of a busy machine are slow to receive them.
+FIRST_DWELL_SECONDS: Final = 0.4
 GROUPS: Final = 4
+#: The messages of a clump in each queue.
+CLUMP: Final = 6
 #: One step in so many fails at first.
 FAILS_EVERY: Final = 7
 #: Receives of a parcel that fail before one succeeds: far more retries than their share.
@@ -96,7 +101,8 @@ def call(message: Delivery, note: Callable[[Step], None], folder: Path) -> None:
     Raises:
         Unavailable: the service is down.
     """
-    time.sleep(DWELL_SECONDS)
+    is_first = message.body["group"] + GROUPS * message.body["number"] < CLUMP
+    time.sleep(FIRST_DWELL_SECONDS if is_first else DWELL_SECONDS)
     if (folder / DOWN).exists():
         raise Unavailable("the service is down")
     _finish(message, note)

@@ -19,14 +19,21 @@ from durableq.client.app import DurableQ
 from durableq.client.queue import Queue
 from durableq.model.errors import PASSING, QueueFull
 from durableq.testing.chaos.ledger import Ledger, Step
-from durableq.testing.chaos.limited import CALLS, GROUPS, PARCELS, STEPS, meet_full_queue, place
+from durableq.testing.chaos.limited import (
+    CALLS,
+    CLUMP,
+    GROUPS,
+    PARCELS,
+    STEPS,
+    meet_full_queue,
+    place,
+)
 from durableq.testing.chaos.producer import PAUSE_SECONDS, patient
 
 PRODUCERS: Final = 2
 #: In the order in which they get a clump. A send waits longest for a queue that refuses it.
 _QUEUES: Final = (STEPS, CALLS, PARCELS)
-#: The messages of a clump in each queue, and the time between two clumps.
-CLUMP: Final = 6
+#: Interval between two clumps.
 CLUMP_SECONDS: Final = 2.0
 #: In the folder of the ledgers once enough was sent.
 _ENOUGH: Final = "enough"

@@ -44,7 +44,7 @@ TICK_SECONDS: Final = 0.02
 PROGRESS_SECONDS: Final = 1.0
 #: Added to 1.5 times the planned seconds: the time in which faults may wait for a worker.
 OVERTIME_SECONDS: Final = 180.0
-#: Deadline for the first receive.
+#: Deadline for the first receive of each worker.
 START_SECONDS: Final = 120.0
 #: Deadline for draining without faults.
 DRAIN_SECONDS: Final = 60.0
@@ -233,22 +233,24 @@ class _Run:
         return injector
 
     def _start(self, processes: Processes, targets: Targets) -> None:
-        """Start fleet and recovery, and the producer once a worker receives.
+        """Start fleet and recovery, and the producers once every worker receives.
 
         On a busy machine a worker takes longer to start than the faults and the traffic last.
 
         Raises:
-            DurableQError: a process ended, or no worker receives in time.
+            DurableQError: a process ended, or some workers do not receive in time.
         """
         processes.start("work", "--procs", str(WORKERS), "--app", APP)
         processes.start("recover", "--app", APP)
         allowed = scaled(START_SECONDS)
         deadline = time.monotonic() + allowed
-        while not targets.has_receiver:
+        while targets.receivers < WORKERS:
             processes.expect_running("work")
             processes.expect_running("recover")
             if time.monotonic() > deadline:
-                raise DurableQError(f"No worker received within {allowed:.0f} seconds.")
+                raise DurableQError(
+                    f"{targets.receivers} of {WORKERS} workers received within {allowed:.0f} s."
+                )
             time.sleep(TICK_SECONDS)
             targets.refresh()
         words = (self._asked.messages, self._asked.seed, self._asked.seconds)
