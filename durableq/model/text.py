@@ -15,6 +15,8 @@ _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
 ELLIPSIS: Final = "…"
 #: The length of a value in an error message.
 SHOWN_CHARS: Final = 60
+#: The length of a quoted text with its escapes, each of which has up to ten characters.
+_QUOTED_CHARS: Final = 80
 #: Schemes whose URLs name no user.
 _WITHOUT_USER: Final = frozenset({"sqlite", "memory"})
 #: Options of a URL that are secret.
@@ -52,14 +54,17 @@ def shown(value: object) -> str:
     Text is quoted, and followed by its length if it was cut. The value may be of any type, also
     one whose `repr` fails.
     """
-    if isinstance(value, (str, bytes)) and len(value) > SHOWN_CHARS:
+    if isinstance(value, (str, bytes)):
+        quoted = visible(repr(value[:SHOWN_CHARS]))
+        if len(value) <= SHOWN_CHARS and len(quoted) <= _QUOTED_CHARS:
+            return quoted
         unit = "characters" if isinstance(value, str) else "bytes"
-        return f"{visible(repr(value[:SHOWN_CHARS]))}{ELLIPSIS} ({len(value):,} {unit})"
+        return f"{quoted[:_QUOTED_CHARS]}{ELLIPSIS} ({len(value):,} {unit})"
     try:
-        text = repr(value) if isinstance(value, str) else _brief.repr(value)
+        text = _brief.repr(value)
     except Exception:  # noqa: BLE001 - code of the value's type, and integers of many digits
         text = f"<{type(value).__name__}>"
-    return visible(text, None if isinstance(value, str) else 2 * SHOWN_CHARS)
+    return visible(text, 2 * SHOWN_CHARS)
 
 
 def address(url: str) -> str:

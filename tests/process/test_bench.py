@@ -138,11 +138,14 @@ def test_the_other_rows_are_measured(chosen: tuple[str, ...]) -> None:
     assert {row["name"] for row in measured} == set(listed)
     for row in measured:
         value, target = row["value"], row["target"]
-        assert 0 <= value["low"] <= value["median"] <= value["high"] < 10_000, row
-        # The log may be empty by then, and receives that wait may cost nothing.
-        assert value["low"] > 0 or row["name"] in {"log after a drain", "serve: 100 long polls"}, (
-            row
-        )
+        assert -10_000 < value["low"] <= value["median"] <= value["high"] < 10_000, row
+        if row["name"].startswith("latency"):
+            # A handler may begin before the send returns, which has been committed: less than 0.
+            assert value["median"] != 0, row
+        else:
+            # The log may be empty by then, and receives that wait may cost nothing.
+            may_be_zero = row["name"] in {"log after a drain", "serve: 100 long polls"}
+            assert value["low"] >= 0 if may_be_zero else value["low"] > 0, row
         assert target in {listed[row["name"]]["target"], None}
         if target is not None:
             is_less = value["median"] < target
