@@ -56,10 +56,13 @@ class Suite(NamedTuple):
     tests: tuple[str, ...]
 
 
+ONCE: Final = ("-p", "no:rerunfailures")
 SUITES: Final = {
     "moto": Suite("moto", ("tests",), ("tests/test_sqs", "--reruns", "2")),
     "kombu": Suite("kombu", ("t",), ("t/integration/test_sqs.py",)),
-    "smoke": Suite("", (), ("-p", "no:rerunfailures", str(HERE))),
+    "smoke": Suite("", (), (*ONCE, str(HERE), "--ignore", str(HERE / "smoke_terraform.py"))),
+    # Its provider waits longer than all the others take.
+    "terraform": Suite("", (), (*ONCE, str(HERE / "smoke_terraform.py"))),
 }
 
 
