@@ -6,8 +6,9 @@ python -m scripts.foreign_tests --endpoint URL     against a server that is alre
 
 The programs are installed into build/foreign/venv, at the versions in
 tests/foreign/requirements.txt. The tests of moto and kombu come from the source distributions of
-these versions. Packages of JavaScript are installed where Node.js is. Each suite has a server and
-a database of its own; all run at the same time.
+these versions. Packages of JavaScript are installed where Node.js is; Terraform runs where it is
+installed, with its provider. Each suite has a server and a database of its own; all run at the
+same time.
 """
 
 from __future__ import annotations
