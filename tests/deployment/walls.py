@@ -15,6 +15,7 @@ mount --make-rprivate /
 mount -o remount,bind,ro /
 for folder in /dev/shm /tmp; do mount --bind $folder $folder; mount -o remount,bind,ro $folder; done
 while [ "$1" != -- ]; do mount --bind "$1" "$1"; mount -o remount,bind,rw "$1"; shift; done; shift
+cd "$PWD"  # which lies below the mounts made here, and may be read-only there
 exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all "$@"
 """
 #: No memory that is both writable and executable: PR_SET_MDWE, since Linux 6.3.
