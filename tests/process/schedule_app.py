@@ -44,7 +44,7 @@ def plant() -> None:
 
 @dq.every(timedelta(seconds=1), NAME, catch_up="all", catch_up_limit=1000)
 def tick(message: Delivery) -> None:
-    Ledger(dq.url).note("tick", str(message.attributes["slot"]))
+    Ledger(dq.url).note("tick", f"{message.attributes['slot']}/{message.id}")
 
 
 plant()
