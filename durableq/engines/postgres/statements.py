@@ -2230,15 +2230,14 @@ COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id
 + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND durableq_message.state + 0 = 1 RETURNING
 durableq_message.id, durableq_message.queue_id, durableq_message.body_bytes,
-durableq_message.state, durableq_message.source_queue_id, durableq_message.group_id, CASE WHEN
-(durableq_message.source_queue_id IS NULL) THEN durableq_message.key END AS anon_1"""
+durableq_message.state, durableq_message.source_queue_id, durableq_message.group_id,
+durableq_message.key"""
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = $1::BIGINT AND
 durableq_message.queue_id + 0 = $2::BIGINT AND durableq_message.receipt = $3 AND
 durableq_message.state + 0 = 1 RETURNING durableq_message.id, durableq_message.queue_id,
 durableq_message.body_bytes, durableq_message.state, durableq_message.source_queue_id,
-durableq_message.group_id, CASE WHEN (durableq_message.source_queue_id IS NULL) THEN
-durableq_message.key END AS anon_1"""
+durableq_message.group_id, durableq_message.key"""
 # COMPLETE_GROUPED: ids, in_queue, token
 COMPLETE_GROUPED = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ANY ($1) AND durableq_message.queue_id

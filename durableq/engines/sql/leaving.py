@@ -83,7 +83,9 @@ def complete_counted(
         counter = sql.COMPLETED_IN_FLIGHT if limits & Limits.IN_FLIGHT else sql.COMPLETED
         tx.execute(counter, (len(rows), queue_id))
         left(tx, [row[:-1] for row in rows])
-    return [(row[0], row[-1]) for row in rows]
+    ended = [(Left(*row[:-1]), row[-1]) for row in rows]
+    # Not a CASE in the statement: SQLite 3.40 once returned NULL for it where the key was there.
+    return [(gone.id, key if gone.source_queue_id is None else None) for gone, key in ended]
 
 
 def come(tx: WriteTransaction, queue_id: int, body_bytes: int) -> None:

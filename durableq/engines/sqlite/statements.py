@@ -1570,13 +1570,13 @@ WHERE durableq_item.expires_at_s >= :oldest_s AND durableq_item.expires_at_s <= 
 COMPLETE_COUNTED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND
 durableq_message.queue_id + 0 = ?2 AND durableq_message.receipt = ?3 AND durableq_message.state
-+ 0 = 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, CASE WHEN
-(source_queue_id IS NULL) THEN "key" END AS anon_1"""
++ 0 = 1 RETURNING id, queue_id, body_bytes, state, source_queue_id, group_id, "key"\
+"""
 COMPLETE_COUNTED_ONE = """\
 DELETE FROM durableq_message WHERE durableq_message.id = ?1 AND durableq_message.queue_id + 0 =
 ?2 AND durableq_message.receipt = ?3 AND durableq_message.state + 0 = 1 RETURNING id, queue_id,
-body_bytes, state, source_queue_id, group_id, CASE WHEN (source_queue_id IS NULL) THEN "key" END
-AS anon_1"""
+body_bytes, state, source_queue_id, group_id, "key"\
+"""
 # COMPLETE_GROUPED: ids, in_queue, token
 COMPLETE_GROUPED = """\
 DELETE FROM durableq_message WHERE durableq_message.id IN (SELECT value FROM json_each(?1)) AND

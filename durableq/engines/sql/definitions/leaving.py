@@ -5,16 +5,14 @@ from __future__ import annotations
 from sqlalchemy import delete
 
 from durableq.engines.sql.definitions.elements import Statement, in_list
-from durableq.engines.sql.definitions.messages import guarding_key, leased_under_receipt, left
+from durableq.engines.sql.definitions.messages import leased_under_receipt, left
 from durableq.engines.sql.definitions.tables import message
 
 _m = message.c
 
 # In a queue with a limit that counts what is stored, and in a dead-letter queue.
 COMPLETE_COUNTED = Statement(
-    delete(message)
-    .where(in_list(_m.id, "ids"), *leased_under_receipt)
-    .returning(*left, guarding_key),
+    delete(message).where(in_list(_m.id, "ids"), *leased_under_receipt).returning(*left, _m.key),
     order=("ids", "in_queue", "token"),
     for_one=True,
 )

@@ -343,8 +343,6 @@ END_READY = Statement(
 # ---- settle, fenced by the receipt
 
 leased_under_receipt = (found_by_id_in_queue, *under_receipt)
-# That of a dead letter guards nothing.
-guarding_key = case((_m.source_queue_id.is_(None), _m.key))
 COMPLETE_IN = Statement(
     select(
         revision,
