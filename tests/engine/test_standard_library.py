@@ -23,7 +23,7 @@ PART = (
     "tests/engine/test_writing.py",
 )
 NAMED = (
-    "TestSQLite and (stale or duplicate or dead or book) or walk or test_outbox"
+    "TestSQLite and (stale or duplicate or dead or book or key) or walk or test_outbox"
     " or test_writing and (commit or full)"
 )
 

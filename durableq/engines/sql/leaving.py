@@ -83,9 +83,10 @@ def complete_counted(
         counter = sql.COMPLETED_IN_FLIGHT if limits & Limits.IN_FLIGHT else sql.COMPLETED
         tx.execute(counter, (len(rows), queue_id))
         left(tx, [row[:-1] for row in rows])
-    ended = [(Left(*row[:-1]), row[-1]) for row in rows]
-    # Not a CASE in the statement: SQLite 3.40 once returned NULL for it where the key was there.
-    return [(gone.id, key if gone.source_queue_id is None else None) for gone, key in ended]
+    # The key of a dead letter guards nothing. The statement cannot leave it out: in a RETURNING,
+    # SQLite 3.40 takes a column that follows one that is NOT NULL for NOT NULL too.
+    is_dead = [Left(*row[:-1]).source_queue_id is not None for row in rows]
+    return [(row[0], None if dead else row[-1]) for row, dead in zip(rows, is_dead, strict=True)]
 
 
 def come(tx: WriteTransaction, queue_id: int, body_bytes: int) -> None:

@@ -58,6 +58,32 @@ class IdempotencyContract(StoreCase):
         assert record.completed_at_ms == clock.wall_ms()
         assert record.expires_at_ms == clock.wall_ms() + 5_000
 
+    @pytest.mark.parametrize(
+        ("settings", "group"),
+        [
+            ({}, None),
+            ({"max_in_flight": 2}, None),
+            ({"max_backlog_bytes": 1_000}, None),
+            ({"group_concurrency": 1}, "g"),
+            ({"group_concurrency": 1, "max_in_flight": 2}, "g"),
+            ({"expires_in_ms": 60_000}, None),
+        ],
+    )
+    @pytest.mark.parametrize("serves", [False, True])
+    def test_success_completes_the_key_in_a_queue_with_any_limit(
+        self, store: FullStore, settings: dict[str, int], group: str | None, serves: bool
+    ) -> None:
+        store.declare_queue(ORDERS, settings)
+        if serves:  # it is a dead-letter queue too
+            store.declare_queue("mail", {"dead_letter_queue": ORDERS})
+        for number in range(2):
+            send(store, number, key=f"k{number}", group=group)
+        for number in range(2):
+            complete(store, take(store), result="1" if number else None)
+            record = store.record(ORDERS, f"k{number}")
+            assert record is not None
+            assert record.status == RecordStatus.COMPLETED
+
     def test_a_key_that_failed_may_be_taken_by_the_next(self, store: FullStore) -> None:
         send(store, 1, key="k")
         second = send(store, 2, key="k")
