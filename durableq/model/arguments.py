@@ -5,9 +5,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from durableq.model.errors import InvalidInput
-from durableq.model.text import shown
+from durableq.model.text import shown, visible
+
+#: The length of an unknown name in an error message: longer than any known one.
+_NAME_CHARS: Final = 40
+#: More names than these take half a screen, and hide the one that is probably meant.
+_MANY: Final = 20
 
 
 def check_known(given: Iterable[str], known: Collection[str], what: str) -> None:
@@ -25,9 +31,9 @@ def check_known(given: Iterable[str], known: Collection[str], what: str) -> None
         if name not in known:
             meant = near_miss(name, known)
             question = f" Did you mean {meant!r}?" if meant else ""
-            raise InvalidInput(
-                f"Unknown {what} {shown(name)}.{question} There are {listed(known)}."
-            )
+            choice = "" if meant and len(known) > _MANY else f" There are {listed(known)}."
+            unknown = visible(repr(name), _NAME_CHARS)
+            raise InvalidInput(f"Unknown {what} {unknown}.{question}{choice}")
 
 
 def near_miss(name: object, known: Iterable[str]) -> str | None:
