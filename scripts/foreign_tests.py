@@ -57,13 +57,15 @@ class Suite(NamedTuple):
     tests: tuple[str, ...]
 
 
-ONCE: Final = ("-p", "no:rerunfailures")
+#: Of our own tests none is repeated: a failure of theirs is never chance.
+_WITHOUT_RERUNS: Final = ("-p", "no:rerunfailures")
+_TERRAFORM: Final = HERE / "smoke_terraform.py"
 SUITES: Final = {
     "moto": Suite("moto", ("tests",), ("tests/test_sqs", "--reruns", "2")),
     "kombu": Suite("kombu", ("t",), ("t/integration/test_sqs.py",)),
-    "smoke": Suite("", (), (*ONCE, str(HERE), "--ignore", str(HERE / "smoke_terraform.py"))),
+    "smoke": Suite("", (), (*_WITHOUT_RERUNS, str(HERE), "--ignore", str(_TERRAFORM))),
     # Its provider waits longer than all the others take.
-    "terraform": Suite("", (), (*ONCE, str(HERE / "smoke_terraform.py"))),
+    "terraform": Suite("", (), (*_WITHOUT_RERUNS, str(_TERRAFORM))),
 }
 
 

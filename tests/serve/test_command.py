@@ -10,7 +10,7 @@ import pytest
 
 from durableq import DurableQ
 from durableq.serve.server import VARIABLES
-from tests.cli.console import COMMAND, environment, process
+from tests.cli.console import COMMAND, environment, process, run_process
 from tests.serve.endpoint import ask, serving
 from tests.support import new_file, scaled
 
@@ -60,18 +60,11 @@ def test_it_serves_a_database_of_postgresql(postgres_tables_url: str) -> None:
 def test_the_extra_is_named_where_it_is_missing(missing: str, tmp_path: Path) -> None:
     # In a process of its own: modules that were imported without it would stay for other tests.
     code = f"import sys; sys.modules[{missing!r}] = None; from durableq.cli import main; "
-    command = [sys.executable, "-c", code + "sys.exit(main())", "serve", "--db", "q.db"]
-    ran = subprocess.run(
-        [*command, "--port", "0"],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=scaled(60),
-        check=False,
-    )
-    assert (ran.returncode, ran.stdout) == (1, "")
-    assert "Install them: pip install 'durableq[serve]'." in ran.stderr
+    code += "sys.exit(main())"
+    words = ("serve", "--db", "q.db", "--port", 0)
+    ran = run_process([sys.executable, "-c", code], *words, cwd=tmp_path, stdin=b"")
+    assert (ran.code, ran.out) == (1, "")
+    assert "Install them: pip install 'durableq[serve]'." in ran.err
     assert not (tmp_path / "q.db").exists()
 
 

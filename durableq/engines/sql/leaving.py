@@ -40,6 +40,9 @@ class Left(NamedTuple):
         yield self.queue_id, self.group, place
 
 
+_SOURCE: Final = Left._fields.index("source_queue_id")
+
+
 def left(
     tx: WriteTransaction, rows: Iterable[tuple[Any, ...]], *, is_buried: bool = False
 ) -> set[int]:
@@ -85,8 +88,7 @@ def complete_counted(
         left(tx, [row[:-1] for row in rows])
     # The key of a dead letter guards nothing. The statement cannot leave it out: in a RETURNING,
     # SQLite 3.40 takes a column that follows one that is NOT NULL for NOT NULL too.
-    is_dead = [Left(*row[:-1]).source_queue_id is not None for row in rows]
-    return [(row[0], None if dead else row[-1]) for row, dead in zip(rows, is_dead, strict=True)]
+    return [(row[0], row[-1] if row[_SOURCE] is None else None) for row in rows]
 
 
 def come(tx: WriteTransaction, queue_id: int, body_bytes: int) -> None:
