@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durableq.engines.sql import queues
+from durableq.engines.sql import queues, settling
 from tests.sabotage.texts import rewrite
 
 
@@ -25,8 +25,25 @@ def believe_each_group() -> None:
     rewrite("DEAD_LETTERS_MISGROUPED", "fingerprint <> m.burial_fingerprint", "false")
 
 
-BUGS = (audit_the_counters_by_themselves, bury_without_a_group, believe_each_group)
+def lose_the_keys_of_counted_messages() -> None:
+    """A queue that counts what it stores completes a message, and not its key."""
+    module: Any = settling
+    complete = module.complete_counted
+    module.complete_counted = lambda *of: [(ended, None) for ended, _ in complete(*of)]
+
+
+BUGS = (
+    audit_the_counters_by_themselves,
+    bury_without_a_group,
+    believe_each_group,
+    lose_the_keys_of_counted_messages,
+)
 SEEN_BY = (
+    (
+        "lose_the_keys_of_counted_messages",
+        "tests/contract/test_sqlite.py::TestSQLite::"
+        "test_success_completes_the_key_in_a_queue_with_any_limit[False-settings2-None]",
+    ),
     (
         "audit_the_counters_by_themselves",
         "tests/engine/test_counts.py::test_an_audit_counts_each_message_and_trusts_no_counter",
